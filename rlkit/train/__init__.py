@@ -1,0 +1,1 @@
+"""Runs: a compiled loop around pure functions, its records, checkpoints and command line."""

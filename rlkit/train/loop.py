@@ -1,0 +1,221 @@
+"""The training loop: compiled from one probe point to the next, and the same however it is cut.
+
+Reads from top to bottom: advance to the next point of interest, look (probe, records), save.
+Between two points of interest there is one compiled loop with a traced length, so nothing is
+recompiled and nothing waits for the host.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import PyTree
+
+from rlkit.errors import DataError
+from rlkit.train.checkpoint import Checkpoints
+from rlkit.train.progress import Progress
+from rlkit.train.records import Writer
+from rlkit.train.state import State
+
+Update = Callable[[State, Any], tuple[State, dict]]
+"""`update(state, batch) -> (state, scalars)` for a single run; advances everything but the step."""
+
+Batches = Callable | Iterator
+"""A pure function `batches(key) -> batch`, compiled into the loop, or an iterator of batches."""
+
+
+class NonFiniteError(DataError):
+    """A scalar of a run became infinite or NaN."""
+
+
+def log_spaced(steps: int, count: int = 100) -> tuple[int, ...]:
+    """About `count` distinct steps from 0 to `steps`, both included, evenly spaced in the log."""
+    points = np.geomspace(1, max(steps, 1), count).round().astype(int)
+    return tuple(sorted({0, *points.tolist(), steps}))
+
+
+def evenly_spaced(steps: int, count: int = 100) -> tuple[int, ...]:
+    """About `count` distinct steps from 0 to `steps`, both included, at equal distances."""
+    return tuple(sorted(set(np.linspace(0, steps, count).round().astype(int).tolist())))
+
+
+def fit(
+    update: Update,
+    state: State,
+    batches: Batches,
+    *,
+    steps: int,
+    probe: Callable[[State], dict] | None = None,
+    probe_at: Iterable[int] | None = None,
+    writer: Writer | None = None,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
+    constrain: Callable[[PyTree], PyTree] | None = None,
+) -> State:
+    """Advance `state` to `steps` updates in all, and return it.
+
+    Args:
+        update: a pure function of one run, `update(state, batch) -> (state, scalars)`. The loop
+            counts the steps. Data that it needs may be bound with `jax.tree_util.Partial`, whose
+            arrays are then arguments of the compiled loop and not constants baked into it.
+        state: a single run or, with a leading axis of seeds on every leaf, several: then
+            `update`, `batches` and `probe` are mapped over them in the same program. Its buffers
+            are given to the loop: use the returned state from here on.
+        batches: a pure function `batches(key) -> batch` that is sampled inside the compiled loop,
+            with a fresh key for each step; or an iterator of batches (for data larger than
+            memory; where it has `get_state` and `set_state`, as those of `grain`, its position
+            is saved with the checkpoints), which all seeds share.
+        steps: total number of updates, those done before a resume included.
+        probe: `probe(state) -> dict` of small arrays of one run; scalars go to the records' lines,
+            anything larger to their arrays.
+        probe_at: the steps at which to probe; by default 100, log-spaced.
+        writer: where the records go.
+        checkpoints: what to restore from and save to. The newest whole checkpoint is taken, and
+            the records after it are dropped, so that a run that was killed ends with the same
+            records as one that was not.
+        progress: told about each probe.
+        constrain: applied to each batch, to lay it over devices (`rlkit.train.mesh`).
+
+    Raises:
+        NonFiniteError: when a scalar of an update is infinite or NaN; it says which, of which
+            step (and seed), and names the last good checkpoint.
+    """
+    stream = None if callable(batches) else batches
+    sample = Partial(batches) if stream is None else None
+    update = Partial(update)
+    probe_at = set(log_spaced(steps) if probe_at is None else probe_at)
+
+    done = 0
+    if checkpoints is not None and (saved := checkpoints.restore(state)) is not None:
+        state, stream_state = saved
+        done = int(np.ravel(state.step)[0])
+        if stream is not None and stream_state is not None:
+            stream.set_state(stream_state)
+    if writer is not None:
+        writer.keep_until(done if done else -1)
+    if progress is not None:
+        progress.start(done, steps)
+
+    def look(step: int, scalars: dict) -> None:
+        seen = scalars | (_probe(Partial(probe), state) if probe is not None else {})
+        seen = jax.device_get(seen)
+        if writer is not None:
+            writer.write(step, seen)
+        if progress is not None:
+            progress.show(step, seen)
+
+    if done == 0 and 0 in probe_at:
+        look(0, {})
+    for point in _points_of_interest(done, steps, probe_at, checkpoints):
+        if stream is None:
+            state, scalars = _advance(update, sample, state, point, constrain)
+        else:
+            state, scalars = _consume(update, stream, state, point - done, constrain)
+        _check_finite(state, scalars, checkpoints)
+        done = point
+        if point in probe_at:
+            look(point, scalars)
+        if checkpoints is not None and checkpoints.due(point, steps):
+            position = stream.get_state() if hasattr(stream, "get_state") else None
+            checkpoints.save(point, state, position)
+    if progress is not None:
+        progress.stop()
+    return state
+
+
+def _points_of_interest(
+    done: int, steps: int, probe_at: set[int], checkpoints: Checkpoints | None
+) -> list[int]:
+    points = probe_at | {steps}
+    if checkpoints is not None:
+        points |= set(range(0, steps, checkpoints.every))
+    return sorted(p for p in points if done < p <= steps)
+
+
+def _step(update: Update, constrain: Callable | None, state: State, batch: PyTree):
+    """One update of one run; the loop, not the caller's function, counts."""
+    if constrain is not None:
+        batch = constrain(batch)
+    new, scalars = update(state, batch)
+    return dataclasses.replace(new, step=state.step + 1), scalars
+
+
+def _over_seeds(function: Callable, state: State, shared: int = 0) -> Callable:
+    """`function(state, *shared)`, mapped over the seeds where the state has them."""
+    return function if state.seeds is None else jax.vmap(function, (0,) + (None,) * shared)
+
+
+@partial(jax.jit, static_argnames="constrain", donate_argnames="state")
+def _advance(update, sample, state, stop, constrain):
+    """Updates until step `stop`, or until a scalar is no longer finite."""
+
+    def one(state):
+        return _step(update, constrain, state, sample(jax.random.fold_in(state.key, state.step)))
+
+    one = _over_seeds(one, state)
+
+    def proceed(carry):
+        state, scalars = carry
+        return (jnp.ravel(state.step)[0] < stop) & _finite(scalars)
+
+    start = (state, _nothing_yet(one, state))
+    return jax.lax.while_loop(proceed, lambda carry: one(carry[0]), start)
+
+
+@partial(jax.jit, static_argnames="constrain", donate_argnames=("state", "scalars"))
+def _advance_on(update, state, scalars, batch, constrain):
+    """One update on a batch from outside, unless the last one was no longer finite."""
+    one = _over_seeds(partial(_step, update, constrain), state, shared=1)
+    return jax.lax.cond(
+        _finite(scalars), lambda: one(state, batch), lambda: (state, scalars)
+    )
+
+
+def _consume(update, stream, state, count, constrain):
+    """`count` updates on batches that come from outside; the host runs ahead of the device."""
+    scalars = None
+    for _ in range(count):
+        try:
+            batch = next(stream)
+        except StopIteration:
+            raise DataError("the stream of batches ended before the last step") from None
+        if scalars is None:
+            one = _over_seeds(partial(_step, update, constrain), state, shared=1)
+            scalars = _nothing_yet(one, state, batch)
+        state, scalars = _advance_on(update, state, scalars, batch, constrain)
+    return state, scalars
+
+
+def _nothing_yet(one: Callable, *args) -> dict:
+    """Zeros in the shape of the scalars that `one(*args)` will return."""
+    _, shapes = jax.eval_shape(one, *args)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _finite(scalars: dict):
+    return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(scalars)], bool).all()
+
+
+@jax.jit
+def _probe(probe, state):
+    return _over_seeds(probe, state)(state)
+
+
+def _check_finite(state: State, scalars: dict, checkpoints: Checkpoints | None) -> None:
+    for name, value in jax.device_get(scalars).items():
+        bad = np.argwhere(~np.isfinite(np.atleast_1d(value)))
+        if bad.size == 0:
+            continue
+        seed = f" of seed {bad[0, 0]}" if state.seeds is not None else ""
+        last = checkpoints.latest() if checkpoints is not None else None
+        kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
+        step = int(np.ravel(jax.device_get(state.step))[0])
+        raise NonFiniteError(
+            f"{name}{seed} is {np.atleast_1d(value)[tuple(bad[0])]} at step {step}; {kept}. "
+            "A smaller --lr usually helps."
+        )

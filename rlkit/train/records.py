@@ -1,0 +1,161 @@
+"""What a run leaves behind: one line of scalars for each probe point, and small arrays beside it.
+
+    records.jsonl        {"step": 120, "loss": [6.98, 6.99], ...}, one line a probe point
+    arrays/00000120.npz  spectra and whatever else is larger than a scalar
+
+With a seed axis, a scalar is a list over seeds and an array has the seeds in front. No times and
+no host names, so two runs of one configuration can be compared byte by byte.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlkit.errors import DataError
+
+
+class Writer:
+    """Appends records to a run's folder.
+
+    Args:
+        folder: the run's folder; made where it is missing.
+        seeds: None for a single run, else the length of the leading axis of everything written;
+            it decides what counts as a scalar.
+        also: called with `(step, scalars)` after each line (the TensorBoard adapter).
+    """
+
+    def __init__(self, folder: Path, *, seeds: int | None = None, also=None):
+        self._lines = folder / "records.jsonl"
+        self._arrays = folder / "arrays"
+        self._rank = 0 if seeds is None else 1
+        self._also = also
+        self._arrays.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Records `values` at `step`; the line is written after the arrays, so it vouches for them."""
+        values = {name: np.asarray(value) for name, value in values.items()}
+        scalars = {k: v for k, v in values.items() if v.ndim <= self._rank}
+        arrays = {k: v for k, v in values.items() if v.ndim > self._rank}
+        if arrays:
+            target = self._arrays / f"{step:08d}.npz"
+            partial = target.with_suffix(".partial")
+            with partial.open("wb") as file:
+                np.savez(file, **arrays)
+            os.replace(partial, target)
+        line = {"step": step} | {k: _plain(v) for k, v in scalars.items()}
+        with self._lines.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        if self._also is not None:
+            self._also(step, scalars)
+
+    def keep_until(self, step: int) -> None:
+        """Drops everything after `step` (-1: everything), a torn last line included."""
+        kept = [line for line in _whole_lines(self._lines) if line["step"] <= step]
+        if kept:
+            partial = self._lines.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.replace(partial, self._lines)
+        else:
+            self._lines.unlink(missing_ok=True)
+        for path in self._arrays.iterdir():
+            if path.suffix != ".npz" or int(path.stem) > step:
+                path.unlink()
+
+
+class Records:
+    """A run read back from its folder; figures are made from this and from nothing else."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.lines = _whole_lines(self.folder / "records.jsonl")
+        if not self.lines:
+            raise DataError(f"{folder} holds no records; was the run started?")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as it was saved."""
+        return json.loads((self.folder / "config.json").read_text())
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Measured, predicted, verdicts; empty before the experiment has made it."""
+        path = self.folder / "summary.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def steps(self) -> np.ndarray:
+        """int [T], the probe points."""
+        return np.array([line["step"] for line in self.lines])
+
+    def scalar(self, name: str) -> np.ndarray:
+        """float64 [T] or [T s]; NaN where it was not recorded or not finite.
+
+        Raises:
+            KeyError: no line has this name.
+        """
+        known = [line[name] for line in self.lines if name in line]
+        if not known:
+            raise KeyError(name)
+        absent = np.full(np.shape(known[0]), np.nan)
+        return np.array([line.get(name, absent) for line in self.lines], dtype=np.float64)
+
+    def array(self, name: str) -> np.ndarray:
+        """[T ...] or [T s ...]; all probe points must have it.
+
+        Raises:
+            KeyError: no array has this name.
+        """
+        stack = []
+        for step in self.steps:
+            with np.load(self.folder / "arrays" / f"{step:08d}.npz", allow_pickle=False) as file:
+                stack.append(file[name])
+        return np.stack(stack)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` so that the file is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+def clear(folder: Path) -> None:
+    """Removes a run's folder, and refuses any other folder.
+
+    Raises:
+        DataError: the folder is not one that a run made.
+    """
+    if not (folder / "config.json").exists():
+        raise DataError(f"{folder} was not made by a run (no config.json), so it is not removed")
+    shutil.rmtree(folder)
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().split("\n")[:-1]:  # what follows the last newline is torn
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; numbers that are not finite become null, which JSON can hold."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,29 @@
+"""Settings of every test: strict broadcasting, a quiet CPU, and the profile of hypothesis."""
+
+import os
+
+# Eight virtual devices let the sharding tests run on any machine; this must precede jax's start.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile(
+    "rlkit",
+    deadline=None,  # the first example of a shape compiles
+    max_examples=25,
+    derandomize=True,  # a failure on one machine is a failure on every machine
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("rlkit")
+
+
+@pytest.fixture
+def x64():
+    """Double precision for the length of one test."""
+    with jax.enable_x64(True):
+        yield
