@@ -99,7 +99,12 @@ def _modules(package: ModuleType, only: Sequence[str]) -> dict[str, tuple[Check,
         if name not in found:
             raise UsageError(f"--only={name}: there is no such check; there are: {found}.")
     chosen = [name for name in found if name in only or not only]
-    return {n: importlib.import_module(f"{package.__name__}.{n}").CHECKS for n in chosen}
+    modules = {n: importlib.import_module(f"{package.__name__}.{n}").CHECKS for n in chosen}
+    names = [check.name for checks in modules.values() for check in checks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        # Results are filed by name: one of the two would be lost.
+        raise ValueError(f"Several checks have the name {twice[0]!r}.")
+    return modules
 
 
 def _attempt(check: Check, preset: str, seeds: int) -> Report | Crash:

@@ -1,1 +1,1 @@
-
+"""Loaders of real formats, synthetic pairs with known ground truth, and views."""

@@ -37,21 +37,29 @@ def cosine(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"
     return dot(safe_normalize(promote(x)), safe_normalize(promote(y)))
 
 
-def rms_cosine(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+def rms_cosine(
+    x: Float[Array, "n d"], y: Float[Array, "m d"], *, offset: Scalar = 0.0
+) -> Float[Array, "n m"]:
     r"""Inner products in units of each side's root-mean-square norm.
 
-    $$x_i \cdot y_j \,/\, (r_x r_y), \qquad r_x^2 = \tfrac1n \sum_i \lVert x_i \rVert^2.$$
+    $$x_i \cdot y_j \,/\, (r_x r_y), \qquad
+        r_x^2 = \text{offset} + \tfrac1n \sum_i \lVert x_i \rVert^2$$
 
-    Free of the scale of the batch, like `cosine`, but one factor serves the whole batch: the norms
-    of single examples still count, and near a small initialisation the map from weights to
-    similarities stays quadratic, which is what the stepwise theory of Simon et al. 2023
-    [simon2023stepwise] needs of SimCLR. An all-zero side gives 0, with gradient 0.
+    One factor serves the whole batch, so the norms of single examples still count. With `offset=0`
+    it is free of the batch's scale; an all-zero side then gives 0, with gradient 0. With a positive
+    one, embeddings much smaller than its root are compared by their plain inner product, so that a
+    small initialisation is a saddle that training leaves one mode at a time (Simon et al. 2023
+    [simon2023stepwise]), and large ones as without.
     """
-    root_count = float(x.shape[0] * y.shape[0]) ** 0.5
-    whole_batch = (0, 1)
-    return root_count * dot(
-        safe_normalize(promote(x), axis=whole_batch), safe_normalize(promote(y), axis=whole_batch)
-    )
+
+    def scaled(z):
+        z = promote(z)
+        mean_square = jnp.sum(jnp.square(z)) / z.shape[0] + offset
+        # Where all of z is 0 and so is the offset: 0, not 0/0, in value and in gradient.
+        norm = jnp.sqrt(jnp.where(mean_square > 0, mean_square, 1.0))
+        return jnp.where(mean_square > 0, z / norm, 0.0)
+
+    return dot(scaled(x), scaled(y))
 
 
 def log_partition(

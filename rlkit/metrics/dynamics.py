@@ -26,10 +26,10 @@ def crossing_times(
     r"""When each curve first reaches `level`, a share (0 to 1) of its plateau at 1.
 
     Curves are in units of their plateau, so divide first. Between two records the *log-odds*
-    $\log\frac{y}{1 - y}$ is taken as linear in t: exact for a logistic curve, however sparse the
-    records, where a straight line is off by a good part of their distance. Values are held to
-    0.01 ... 0.99 there, since beyond it noise and overshoot would decide; an instantaneous jump
-    is thus put in the middle for `level=0.5`.
+    $\log\frac{y}{1 - y}$ is taken as linear in t: exact for a logistic curve, even with one record
+    on either side of its rise, where a straight line is off by a good part of their distance.
+    Values are held to 0.01 ... 0.99 there, since beyond it noise and overshoot would decide; an
+    instantaneous jump is thus put in the middle for `level=0.5`.
     NaN for a curve that never reaches the level, starts at or above it, or holds a NaN.
     """
     y = promote(curves)
@@ -99,11 +99,15 @@ def distinct_steps(
     low: Scalar = 0.2,
     high: Scalar = 0.8,
     floor: Scalar = 0.1,
+    tread: Scalar = 0.0,
 ) -> tuple[Int[Array, ""], Int[Array, " k"]]:
     r"""How many separate steps the curves make, and which step each curve belongs to.
 
     Curves whose `rise_intervals` overlap (touching included), directly or through others, are one
-    step. A curve whose plateau is below `floor` times the largest plateau does not count, nor does
+    step. With `tread` above 0 more is asked of a separate step: the rest before it must be longer
+    than `tread` times both its own rise and the one before it; 1 says that a staircase rests at
+    least as long as it climbs (then linear and logarithmic time may differ in the count). A curve
+    whose plateau is below `floor` times the largest plateau does not count, nor does
     one without a rise (flat, or NaN). Returns the count, 0 to k, and for each curve the number of
     its step in order of time, from 0, or -1 if it does not count.
     """
@@ -116,7 +120,9 @@ def distinct_steps(
     order = jnp.argsort(start)
     busy_until = jax.lax.cummax(end[order])
     previous = jnp.concatenate([jnp.full_like(busy_until[:1], -jnp.inf), busy_until[:-1]])
-    opens = counts[order] & (start[order] > previous)
+    rise = jnp.where(counts, end - start, 0.0)[order]
+    both = jnp.maximum(rise, jnp.concatenate([jnp.zeros_like(rise[:1]), rise[:-1]]))
+    opens = counts[order] & (start[order] > previous + tread * both)
     step = jnp.zeros_like(order).at[order].set(jnp.cumsum(opens) - 1)
     return jnp.sum(opens), jnp.where(counts, step, -1)
 

@@ -1,1 +1,1 @@
-
+"""Figure styles and the few plots that several experiments share; NumPy and matplotlib only."""

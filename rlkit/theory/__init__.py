@@ -1,1 +1,1 @@
-"""Theory: closed forms and bounds, in the notation of the paper each comes from."""
+"""Closed forms and bounds, in the notation of the paper each comes from."""

@@ -34,7 +34,8 @@ def arc_cosine(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "
         \big(\sin\theta + (\pi - \theta) \cos\theta\big), \qquad \theta = \angle(x, y)$$
 
     Normalised so that $k(x, x) = \lVert x \rVert^2$; it is twice the expectation of
-    relu(w.x) relu(w.y) over w ~ N(0, I). Between 0 (opposite directions) and |x||y|. A zero vector
+    relu(w.x) relu(w.y) over w ~ N(0, I). Between 0 (opposite directions; up to
+    rounding) and |x||y|. A zero vector
     has kernel 0 with everything and, the kernel having a kink there, gradient y.
 
     Source: Cho and Saul 2009, eqs. 3 and 6 [cho2009kernel].

@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from rlkit.errors import DataError
+from rlkit.train.mesh import is_first_process, wait_for_all
 from rlkit.train.state import State
 
 _MANIFEST = "manifest.json"
@@ -46,12 +47,12 @@ class Checkpoints:
     def save(self, step: int, state: State, stream: Any = None) -> None:
         """Writes `state`, and the JSON-like position `stream` of a data stream, at `step`."""
         partial, target = self._folder / f".{step:08d}", self._folder / f"{step:08d}"
-        if _first_process():
+        if is_first_process():
             shutil.rmtree(partial, ignore_errors=True)
-        _meet(f"checkpoint {step} begins")
+        wait_for_all(f"checkpoint {step} begins")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "state", _storable(state))
-        if _first_process():
+        if is_first_process():
             position = stream.decode() if isinstance(stream, bytes) else stream
             manifest = {
                 "step": step,
@@ -64,7 +65,7 @@ class Checkpoints:
             os.replace(partial, target)
             for old in self._all()[: -self._keep]:
                 shutil.rmtree(old)
-        _meet(f"checkpoint {step} is whole")
+        wait_for_all(f"checkpoint {step} is whole")
 
     def restore(self, like: State) -> tuple[State, Any] | None:
         """The newest whole checkpoint as `(state, stream position)`, or None where there is none.
@@ -117,9 +118,7 @@ def _restorable(stored: dict, like: State) -> State:
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
-    }
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def _damage(path: Path) -> str | None:
@@ -136,15 +135,3 @@ def _damage(path: Path) -> str | None:
         if found[name] != digest:
             return f"{name} was truncated or altered"
     return None
-
-
-def _first_process() -> bool:
-    return jax.process_index() == 0
-
-
-def _meet(where: str) -> None:
-    """All processes of a run on several hosts wait for one another."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(where)

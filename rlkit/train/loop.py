@@ -171,9 +171,7 @@ def _advance(update, sample, state, stop, constrain):
 def _advance_on(update, state, scalars, batch, constrain):
     """One update on a batch from outside, unless the last one was no longer finite."""
     one = _over_seeds(partial(_step, update, constrain), state, shared=1)
-    return jax.lax.cond(
-        _finite(scalars), lambda: one(state, batch), lambda: (state, scalars)
-    )
+    return jax.lax.cond(_finite(scalars), lambda: one(state, batch), lambda: (state, scalars))
 
 
 def _consume(update, stream, state, count, constrain):

@@ -23,7 +23,7 @@ class Progress:
 
     def start(self, done: int, steps: int) -> None:
         """Begins at step `done` of `steps`."""
-        self._first, self._steps, self._began = done, steps, time.monotonic()
+        self._steps, self._last = steps, (done, time.monotonic())
         if done:
             self._console.print(f"resuming at step {done:,} of {steps:,}", highlight=False)
         if self._console.is_terminal:
@@ -40,14 +40,18 @@ class Progress:
 
     def show(self, step: int, values: dict) -> None:
         """Reports the probe at `step`."""
-        rate = (step - self._first) / max(time.monotonic() - self._began, 1e-9)
-        value = f"{self._scalar} {np.mean(values[self._scalar]):.4g}" if self._scalar in values else ""
+        before, then = self._last
+        self._last = (step, now := time.monotonic())
+        rate = (step - before) / max(now - then, 1e-9)
+        value = ""
+        if self._scalar in values:
+            value = f"{self._scalar} {np.mean(values[self._scalar]):.4g}"
         if self._bar is not None:
             self._bar.update(
                 self._task, completed=step, description=f"{value}  {rate:,.0f} steps/s"
             )
             return
-        remaining = f"{(self._steps - step) / rate:,.0f} s left" if rate else "compiling"
+        remaining = f"{(self._steps - step) / rate:,.0f} s left" if rate else "starting"
         self._console.print(
             f"step {step:>{len(str(self._steps))}}/{self._steps}  {value}  "
             f"{rate:,.0f} steps/s  {remaining}",

@@ -10,6 +10,8 @@ no host names, so two runs of one configuration can be compared byte by byte.
 import json
 import os
 import shutil
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,12 @@ class Writer:
         self._arrays.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Records `values` at `step`; the line is written after the arrays, so it vouches for them."""
+        """Records `values` at `step`: first the arrays, then the line that vouches for them."""
         values = {name: np.asarray(value) for name, value in values.items()}
         scalars = {k: v for k, v in values.items() if v.ndim <= self._rank}
         arrays = {k: v for k, v in values.items() if v.ndim > self._rank}
         if arrays:
-            target = self._arrays / f"{step:08d}.npz"
-            partial = target.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.savez(file, **arrays)
-            os.replace(partial, target)
+            write_arrays(self._arrays / f"{step:08d}.npz", arrays)
         line = {"step": step} | {k: _plain(v) for k, v in scalars.items()}
         with self._lines.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -88,11 +86,11 @@ class Records:
 
     @property
     def steps(self) -> np.ndarray:
-        """int [T], the probe points."""
+        """The probe points, int [T]."""
         return np.array([line["step"] for line in self.lines])
 
     def scalar(self, name: str) -> np.ndarray:
-        """float64 [T] or [T s]; NaN where it was not recorded or not finite.
+        """One scalar over time, float64 [T] or [T s]; NaN where not recorded or not finite.
 
         Raises:
             KeyError: no line has this name.
@@ -104,16 +102,34 @@ class Records:
         return np.array([line.get(name, absent) for line in self.lines], dtype=np.float64)
 
     def array(self, name: str) -> np.ndarray:
-        """[T ...] or [T s ...]; all probe points must have it.
+        """One array over time, [T ...] or [T s ...]; all probe points must have it.
 
         Raises:
             KeyError: no array has this name.
         """
-        stack = []
-        for step in self.steps:
-            with np.load(self.folder / "arrays" / f"{step:08d}.npz", allow_pickle=False) as file:
-                stack.append(file[name])
-        return np.stack(stack)
+        files = (self.folder / "arrays" / f"{step:08d}.npz" for step in self.steps)
+        return np.stack([read_arrays(file)[name] for file in files])
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz so that the file is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, none of them pickled.
+
+    Raises:
+        DataError: the file is not a readable .npz.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,90 @@
+"""Small encoders from inputs to embeddings `[n d]`.
+
+`output_scale` multiplies the initial weights of the output layer alone: at 1e-3 the function starts
+near zero, as the theory of stepwise learning asks, while the features below start at their usual
+size. Layers have no biases, so a network starts as an odd-free, mean-preserving function of its
+input and no mode is spent on a constant.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_LECUN = nn.initializers.lecun_normal()
+
+
+def _scaled(scale: float):
+    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
+
+
+class Linear(nn.Module):
+    """f(x) = W x, with W [d m] as in the theory (`params["w"]`)."""
+
+    dim: int
+    output_scale: int | float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n m"]) -> Float[Array, "n d"]:
+        """Embeddings of the rows of x."""
+        normal = nn.initializers.normal(self.output_scale)
+        w = self.param("w", normal, (self.dim, x.shape[1]), x.dtype)
+        return x @ w.T
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU between them, on flattened inputs."""
+
+    dim: int
+    widths: Sequence[int] = (64, 64)
+    output_scale: int | float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *input"]) -> Float[Array, "n d"]:
+        """Embeddings of the inputs x."""
+        x = x.reshape(x.shape[0], -1)
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width, use_bias=False, kernel_init=_LECUN)(x))
+        return nn.Dense(self.dim, use_bias=False, kernel_init=_scaled(self.output_scale))(x)
+
+
+class Conv(nn.Module):
+    """3 x 3 convolutions of stride 2 with ReLU, then a dense output layer."""
+
+    dim: int
+    channels: Sequence[int] = (8, 16)
+    output_scale: int | float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+        """Embeddings of the images x."""
+        for count in self.channels:
+            x = nn.relu(PatchConv(count)(x))
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(self.dim, use_bias=False, kernel_init=_scaled(self.output_scale))(x)
+
+
+class PatchConv(nn.Module):
+    """A 3 x 3 convolution, zero padding of 1, written as a matrix product over patches.
+
+    The same function as `flax.linen.Conv` with this padding. A product stays one under `vmap` over
+    seeds, where a convolution becomes a grouped one; and on CPU XLA's convolution inside a compiled
+    loop was some hundred times slower than this.
+    """
+
+    features: int
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
+        """The images x, filtered; `h2 = ceil(h / stride)`."""
+        _, height, width, channels = x.shape
+        kernel = self.param("kernel", _LECUN, (9 * channels, self.features), x.dtype)
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        patches = [
+            padded[:, i : i + height : self.stride, j : j + width : self.stride]
+            for i in range(3)
+            for j in range(3)
+        ]
+        return jnp.concatenate(patches, axis=-1) @ kernel

@@ -1,0 +1,207 @@
+"""From a command line to a run's folder: what every experiment's `main` does.
+
+runs/<experiment>/<name>/
+    config.json        the resolved configuration; another one is refused here
+    environment.json   versions, devices, command, git revision
+    records.jsonl, arrays/, checkpoints/
+    summary.json       measured, predicted, verdicts
+    figure.pdf, figure.png
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlkit.errors import DataError, UsageError
+from rlkit.train import mesh as meshes
+from rlkit.train import records
+from rlkit.train.checkpoint import Checkpoints
+from rlkit.train.environment import environment
+from rlkit.train.flags import HelpRequested, check, flag, parse
+from rlkit.train.progress import Progress
+from rlkit.train.records import Writer
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Where and how a run is carried out; these do not change its results."""
+
+    out: str = flag("runs", "folder that all runs go to")
+    name: str | None = flag(None, "name of the run's folder; made from the flags if not given")
+    overwrite: bool = flag(False, "start afresh where a run of this name exists")
+    checkpoint_every: int | None = flag(
+        None, "steps between checkpoints (20 in a run); 0 for none", at_least=0
+    )
+    tensorboard: bool = flag(False, "also write the scalars for TensorBoard")
+    quiet: bool = flag(False, "no progress")
+    mesh: str | None = flag(None, "devices to lay the batch over, such as data:8")
+    distributed: bool = flag(False, "join the processes that a TPU pod or SLURM has started")
+    coordinator_address: str | None = flag(None, "HOST:PORT of process 0, for several processes")
+    num_processes: int | None = flag(None, "how many processes there are", at_least=1)
+    process_id: int | None = flag(None, "which of them this is, from 0", at_least=0)
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An open run: its folder and what `fit` needs."""
+
+    folder: Path
+    writer: Writer | None
+    checkpoints: Checkpoints | None
+    progress: Progress | None
+    mesh: Any
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes `name`.npz beside the records: what they are to be held against."""
+        if arrays and self.writer is not None:
+            records.write_arrays(self.folder / f"{name}.npz", arrays)
+
+
+@contextmanager
+def open_run(experiment: str, config: Any, options: Options, *, seeds: int | None, steps: int):
+    """Opens, or goes on with, the run of `config`; a context manager that gives a `Run`.
+
+    Raises:
+        UsageError: the folder holds a run of another configuration, or another process is at it.
+    """
+    mesh = meshes.parse(options.mesh)
+    folder = Path(options.out) / experiment / options.name
+    is_first = meshes.is_first_process()
+    if is_first:
+        _claim(folder, config, overwrite=options.overwrite)
+    meshes.wait_for_all("the run's folder is ready")
+    with _lock(folder) if is_first else _nothing():
+        every = options.checkpoint_every
+        every = max(1, steps // 20) if every is None else every
+        yield Run(
+            folder=folder,
+            writer=Writer(folder, seeds=seeds, also=_tensorboard(folder, options))
+            if is_first
+            else None,
+            checkpoints=Checkpoints(folder / "checkpoints", every=every) if every else None,
+            progress=Progress() if is_first and not options.quiet else None,
+            mesh=mesh,
+        )
+
+
+def main(
+    experiment: str,
+    config_class: type,
+    run: Callable[[Any, Options], Any],
+    report: Callable[[Any], str],
+    *,
+    presets: Mapping[str, Mapping[str, Any]],
+    doc: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parses the flags, runs, prints the report; returns the exit code.
+
+    0: done; 1: the data or the run failed; 2: the flags cannot be used; 130: interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    usage = f"{doc.strip()}\n\npython -m experiments.{experiment} [--flag=value ...]"
+    try:
+        config, options = parse(argv, config_class, Options, presets=presets, usage=usage)
+        meshes.start_processes(options)
+        print(report(run(config, options)))
+    except HelpRequested as text:
+        print(text)
+    except (UsageError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def name_from(config: Any, defaults: Any) -> str:
+    """A folder name that tells a configuration apart: the fields that are not at their default."""
+    changed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(defaults, field.name)
+    ]
+    name = "-".join(changed) or "default"
+    name = "".join(c if c.isalnum() or c in "=.-_," else "_" for c in name)
+    if len(name) > 100:
+        name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name
+
+
+def _claim(folder: Path, config: Any, *, overwrite: bool) -> None:
+    """Makes the folder this configuration's own, or refuses."""
+    wanted = dataclasses.asdict(config)
+    path = folder / "config.json"
+    if folder.exists() and overwrite and any(folder.iterdir()):
+        with _lock(folder):
+            records.clear(folder)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError:
+            raise DataError(f"{path} is not readable; --overwrite starts afresh") from None
+        differing = [
+            f"--{key} is {wanted.get(key)} but was {found.get(key)}"
+            for key in sorted(wanted | found)
+            if wanted.get(key) != found.get(key)
+        ]
+        if differing:
+            raise UsageError(
+                f"{folder} holds a run with other flags ({'; '.join(differing)}); "
+                "give another --name, or --overwrite to start afresh"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty and was not made by a run; give another --name")
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_json(folder / "environment.json", environment())
+    records.write_json(path, wanted)
+
+
+@contextmanager
+def _lock(folder: Path):
+    """Holds the folder for this process; the lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is at the run in {folder}") from None
+        yield
+
+
+@contextmanager
+def _nothing():
+    yield
+
+
+def _tensorboard(folder: Path, options: Options):
+    if not options.tensorboard:
+        return None
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UsageError(
+            '--tensorboard needs the package tensorboardX: pip install "rlkit[tensorboard]"'
+        ) from None
+    board = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(step, scalars):
+        for name, value in scalars.items():
+            if value.ndim == 0:
+                board.add_scalar(name, value, step)
+            for seed, one in enumerate(value if value.ndim else ()):
+                board.add_scalar(f"{name}/seed{seed}", one, step)
+        board.flush()
+
+    return write

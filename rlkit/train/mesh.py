@@ -1,0 +1,85 @@
+"""Devices and processes: JAX's own SPMD, started from flags.
+
+The batch is laid over the axis `data` of a mesh; under `jit` the losses then are those of the
+global batch, and the compiler puts in the communication.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rlkit.errors import UsageError
+
+
+def parse(spec: str | None) -> Mesh | None:
+    """The mesh that `data:8` describes, over the first 8 devices; None for None.
+
+    Raises:
+        UsageError: the text is not of this form, or there are fewer devices.
+    """
+    if spec is None:
+        return None
+    axis, _, size = spec.partition(":")
+    if axis != "data" or not size.isdigit() or int(size) < 1:
+        raise UsageError(f"--mesh={spec} is not of the form data:8")
+    if int(size) > jax.device_count():
+        raise UsageError(f"--mesh={spec} asks for {size} devices; there are {jax.device_count()}")
+    return Mesh(np.array(jax.devices()[: int(size)]), ("data",))
+
+
+def constrainer(mesh: Mesh | None, examples: int) -> Callable[[Any], Any] | None:
+    """A function for `fit(constrain=...)` that splits a batch of `examples` over the mesh.
+
+    Raises:
+        UsageError: the devices do not divide the examples.
+    """
+    if mesh is None:
+        return None
+    if examples % mesh.size:
+        raise UsageError(f"{examples} examples do not divide among {mesh.size} devices")
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return lambda batch: jax.lax.with_sharding_constraint(batch, sharding)
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """The same arrays on every device of the mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def start_processes(options: Any) -> None:
+    """Joins the other processes of the run where the flags ask for it; before jax is used.
+
+    Raises:
+        UsageError: some of the three flags are missing or do not fit together.
+    """
+    flags = (options.coordinator_address, options.num_processes, options.process_id)
+    if options.distributed:
+        jax.distributed.initialize()
+        return
+    if all(value is None for value in flags):
+        return
+    if any(value is None for value in flags):
+        raise UsageError(
+            "--coordinator_address, --num_processes and --process_id go together; "
+            "on TPU pods and under SLURM --distributed stands for all three"
+        )
+    address, count, index = flags
+    if index >= count:
+        raise UsageError(f"--process_id={index} must be below --num_processes={count}")
+    jax.distributed.initialize(address, count, index)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(where: str) -> None:
+    """Holds until every process is `where`; nothing with a single one."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)

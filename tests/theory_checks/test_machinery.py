@@ -1,0 +1,241 @@
+import importlib
+import json
+import sys
+import textwrap
+
+import pytest
+
+from theory_checks.__main__ import main
+
+COMMON = """
+    import jax
+    import numpy as np
+    from rlkit.theory.checks import Check
+
+    def make(name, case, control=2.0, **changes):
+        settings = dict(
+            name=name,
+            source="Nobody 1900, Theorem 1 [nobody1900]",
+            statement="measured <= 1",
+            data="one number",
+            cases={"quick": {"n=1": case, "n=2": case}, "paper": {"n=1000": case}},
+            draw=lambda key, case: case,
+            assumptions={"the number is positive": lambda data: data > 0},
+            predict=lambda data: 1.0,
+            measure=lambda data: data,
+            control=control,
+        )
+        return Check(**(settings | changes))
+"""
+MODULES = {
+    "holds": "CHECKS = (make('true bound', 0.25),)",
+    "violated": "CHECKS = (make('wrong bound', 1.5),)",
+    "vacuous": "CHECKS = (make('empty bound', 0.25, trivial=lambda data: 1.0),)",
+    "inapplicable": "CHECKS = (make('fine bound', -1.0),)",
+    "blind": "CHECKS = (make('blind bound', 0.25, control=0.5),)",
+    "guarded": "CHECKS = (make('guarded bound', 0.25, control=-1.0),)",
+    "crashes": "CHECKS = (make('broken bound', 0.25, measure=lambda data: 1 / 0),)",
+    "infinite": "CHECKS = (make('infinite bound', 0.25, predict=lambda data: np.inf),)",
+    "precision": "CHECKS = (make('precise', 0.25, measure=lambda data: "
+    "float(jax.numpy.ones(()).dtype != 'float64') * 2 if data < 1 else data),)",
+    "_helper": "raise RuntimeError('imported')",
+    # The law of stepwise learning, in little: two modes by Euler's method from a drawn start.
+    "stepwise": """
+    import jax.numpy as jnp
+    from rlkit.metrics import dynamics
+    from rlkit.theory import stepwise
+
+    def draw(key, case):
+        lr, weight = case  # of the loss
+        s0 = 1e-3 * jax.random.uniform(key, (2,), minval=0.5, maxval=2.0)
+        return jnp.array([1.0, 0.5]), s0, lr, weight
+
+    def measure(data):
+        gamma_j, s0, lr, weight = data
+        def step(s, _):
+            return s + weight * lr * 4 * gamma_j * s * (1 - gamma_j * s**2), gamma_j * s**2
+        steps = int(8 / lr)
+        _, curves = jax.lax.scan(step, s0, length=steps)
+        return dynamics.crossing_times(lr * jnp.arange(steps), curves, 0.5)
+
+    CHECKS = (
+        make(
+            "step times",
+            None,
+            cases={p: {"lr 0.002": (0.002, 1), "lr 0.004": (0.004, 1)} for p in ("quick", "paper")},
+            draw=draw,
+            assumptions={"lr < 0.1 / (8 gamma_1)": lambda data: data[2] < 0.1 / (8 * data[0][0])},
+            predict=lambda data: stepwise.half_times(data[0], data[1]),
+            measure=measure,
+            relation="==",
+            # Euler's log(1 + a) = a - a^2/2, a = 4 gamma lr, delays by the share a/2 while a mode
+            # grows; as much again bounds what saturation and the next order add.
+            tolerance=lambda data: 4 * data[0] * data[2] * stepwise.half_times(*data[:2]),
+            control=(0.002, 0.5),  # not this loss but half of it: everything comes later
+        ),
+    )
+    """,
+}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs the command on a package of some of the modules; returns its exit code and output."""
+
+    def call(names, *argv):
+        package = f"toy_checks_{tmp_path.name}"
+        folder = tmp_path / package
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").write_text("")
+        for name in names:
+            source = textwrap.dedent(COMMON) + textwrap.dedent(MODULES[name])
+            (folder / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()
+        try:
+            code = main([f"--out={tmp_path / 'out'}", *argv], importlib.import_module(package))
+        finally:
+            loaded = {name for name in sys.modules if name.startswith(package)}
+            for name in loaded:
+                del sys.modules[name]
+        captured = capsys.readouterr()
+        results = tmp_path / "out" / "results.json"
+
+        def refuse(constant):
+            raise AssertionError(f"{constant} is not JSON")
+
+        record = json.loads(results.read_text(), parse_constant=refuse) if results.exists() else {}
+        return code, captured.out, captured.err, record, {n.rpartition(".")[2] for n in loaded}
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("holds", 0, ["true bound", "holds", "rejected", "0.75", "<= 1", "nobody1900"]),
+        ("violated", 1, ["wrong bound", "violated", "-0.5"]),
+        ("vacuous", 0, ["empty bound", "vacuous"]),
+        ("inapplicable", 0, ["fine bound", "assumption fails", "the number is positive"]),
+        ("blind", 1, ["blind bound", "holds", "SLIPS THROUGH"]),
+        ("guarded", 0, ["guarded bound", "holds", "rejected"]),
+        ("crashes", 1, ["broken bound", "crashed", "ZeroDivisionError"]),
+        ("infinite", 1, ["infinite bound", "vacuous", "<= inf", "SLIPS THROUGH"]),
+        ("precision", 0, ["precise", "holds"]),
+    ],
+)
+def test_verdicts_and_exit_codes(command, name, code, words):
+    result, out, _, record, _ = command([name])
+    assert result == code
+    for word in words:
+        assert word in " ".join(out.split()), out
+    (check,) = record["checks"].values()
+    assert check["passed"] == (code == 0)
+
+
+def test_one_bad_check_does_not_hide_the_others(command):
+    code, out, err, record, _ = command(["holds", "crashes", "violated"])
+    assert code == 1
+    assert {"true bound", "wrong bound", "broken bound"} == set(record["checks"])
+    assert record["checks"]["true bound"]["passed"]
+    assert "1 / 0" in record["checks"]["broken bound"]["traceback"]
+    assert "ZeroDivisionError" in err
+    assert "true bound" in out
+
+
+def test_results_hold_both_sides_for_every_case_and_seed(command, tmp_path):
+    _, _, _, record, _ = command(["holds", "infinite"], "--seeds=2")
+    assert (record["preset"], record["seeds"]) == ("quick", 2)
+    check = record["checks"]["true bound"]
+    assert list(check["cases"]) == ["n=1", "n=2"]
+    expected = {
+        "verdict": "holds",
+        "failed": [],
+        "predicted": 1.0,
+        "measured": 0.25,
+        "slack": 0.75,
+        "tightness": 0.25,
+    }
+    assert check["cases"]["n=2"] == [expected] * 2
+    assert [outcome["verdict"] for outcome in check["control"]] == ["violated"] * 2
+    infinite = record["checks"]["infinite bound"]["cases"]["n=1"][0]
+    assert (infinite["predicted"], infinite["slack"]) == ("inf", "inf")
+    pdf = (tmp_path / "out" / "figure.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert pdf.count(b"/Type /Page ") == 2
+
+
+def test_presets_choose_the_grid(command):
+    _, out, _, record, _ = command(["holds"], "--preset=paper")
+    assert list(record["checks"]["true bound"]["cases"]) == ["n=1000"]
+    assert "n=1000" in out
+
+
+def test_only_imports_and_runs_what_was_asked_for(command):
+    code, _, _, record, loaded = command(["holds", "violated", "vacuous"], "--only=holds,vacuous")
+    assert code == 0
+    assert set(record["checks"]) == {"true bound", "empty bound"}
+    assert "violated" not in loaded
+
+
+def test_private_modules_are_not_checks(command):
+    code, *_ = command(["holds", "_helper"])
+    assert code == 0
+
+
+def test_list_runs_nothing(command):
+    code, out, _, record, _ = command(["crashes", "holds"], "--list")
+    assert code == 0
+    assert "holds: true bound: measured <= 1 (Nobody 1900, Theorem 1 [nobody1900])" in out
+    assert record == {}
+
+
+def test_help_names_every_flag(command):
+    code, out, _, record, _ = command(["holds"], "--help")
+    assert code == 0
+    assert record == {}
+    for flag in ("only", "list", "seeds", "preset", "out"):
+        assert f"--{flag}" in out or f"--[no]{flag}" in out
+
+
+@pytest.mark.parametrize(
+    ("flag", "word"),
+    [
+        ("--sedes=3", "sedes"),
+        ("--seeds=0", "seeds"),
+        ("--seeds=many", "seeds"),
+        ("--preset=huge", "quick|paper"),
+        ("--only=nothing", "there are: ['holds']"),
+        ("holds", "--only"),
+    ],
+)
+def test_a_bad_flag_is_one_sentence_and_exit_code_2(command, flag, word):
+    code, out, err, record, _ = command(["holds"], flag)
+    assert code == 2
+    assert word in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert record == {}
+
+
+def test_two_checks_of_one_name_are_refused(command, monkeypatch):
+    monkeypatch.setitem(MODULES, "twin", MODULES["holds"])
+    with pytest.raises(ValueError, match="true bound"):
+        command(["holds", "twin"])
+
+
+def test_the_same_results_are_the_same_figure(command, tmp_path):
+    command(["holds"])
+    first = (tmp_path / "out" / "figure.pdf").read_bytes()
+    command(["holds"])
+    assert (tmp_path / "out" / "figure.pdf").read_bytes() == first
+
+
+def test_a_law_of_training_with_its_derived_tolerance(command):
+    code, out, _, record, _ = command(["stepwise"], "--seeds=2")
+    check = record["checks"]["step times"]
+    assert code == 0, out
+    tightness = {k: [o["tightness"] for o in seeds] for k, seeds in check["cases"].items()}
+    assert all(0.2 < t < 1 for seeds in tightness.values() for t in seeds)
+    assert len(check["cases"]["lr 0.002"][0]["predicted"]) == 2
+    assert {outcome["verdict"] for outcome in check["control"]} == {"violated"}
