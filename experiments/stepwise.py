@@ -313,7 +313,9 @@ def _objective(apply, config: Config, params, batch):
         return redundancy.spectral_contrastive(z, z_prime)
     # Normalised by the batch and not by the example, with an offset: else there is no small start.
     similarity = functools.partial(contrastive.rms_cosine, offset=1.0)
-    return contrastive.nt_xent(z, z_prime, temperature=config.temperature, similarity=similarity).mean()
+    return contrastive.nt_xent(
+        z, z_prime, temperature=config.temperature, similarity=similarity
+    ).mean()
 
 
 def _aligned(key, config: Config, data: Problem):
@@ -553,16 +555,17 @@ def _plateaus(run: Measured, losses: np.ndarray, predicted: np.ndarray) -> list[
     return found
 
 
-def _count_steps(run: Measured) -> tuple[list[int], list[int]]:
-    """Distinct steps, and modes that took part in one, for each seed.
+# What a distinct step is, stated once: a mode rises from 20 to 80 percent of its plateau, and two
+# rises are steps apart if the rest between them is at least twice as long as either.
+RULE = {"low": 0.2, "high": 0.8, "tread": 2.0}
 
-    The rule: a mode rises from 20 to 80 percent of its plateau, and two rises are distinct steps if
-    the rest between them is longer than either of them (`dynamics.distinct_steps`, tread 1).
-    """
+
+def _count_steps(run: Measured) -> tuple[list[int], list[int]]:
+    """Distinct steps, and modes that took part in one, for each seed."""
     steps, learned = [], []
     for seed in range(run.eigenvalues.shape[1]):
         count, groups = dynamics.distinct_steps(
-            jnp.array(run.t), jnp.array(run.eigenvalues[:, seed]), tread=1.0
+            jnp.array(run.t), jnp.array(run.eigenvalues[:, seed]), **RULE
         )
         steps.append(int(count))
         learned.append(int(np.sum(np.asarray(groups) >= 0)))
@@ -684,13 +687,15 @@ def _draw_times(axes, run: Measured, predicted) -> None:
 
 
 def _draw_rises(axes, run: Measured, control: Measured | None) -> None:
-    """When each mode rises from 20 to 80 percent: one seed of each start."""
+    """When each mode rises: one seed of each start."""
     offset = 0
     for part, name in ((run, "small start"), (control, "usual start")):
         if part is None:
             continue
         curves = jnp.array(part.eigenvalues[:, 0])
-        intervals = np.asarray(dynamics.rise_intervals(jnp.array(part.t), curves))
+        intervals = np.asarray(
+            dynamics.rise_intervals(jnp.array(part.t), curves, low=RULE["low"], high=RULE["high"])
+        )
         for j, color in enumerate(style.mode_colors(part.config.dim)):
             axes.plot(intervals[j], [offset + j] * 2, color=color, linewidth=3)
         axes.text(

@@ -113,7 +113,8 @@ def _attempt(check: Check, preset: str, seeds: int) -> Report | Crash:
         with jax.enable_x64(True):
             return run(check, preset=preset, seeds=seeds)
     except Exception as error:
-        return Crash(check, f"{type(error).__name__}: {error}", traceback.format_exc())
+        first_line = str(error).strip().split("\n")[0]
+        return Crash(check, f"{type(error).__name__}: {first_line}", traceback.format_exc())
 
 
 def _table(results: dict[str, Report | Crash]) -> Table:

@@ -1,0 +1,51 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN = .venv/bin
+WORKERS ?= 2
+
+.PHONY: demo test test-fast test-slow lint format figures lock clean
+.DEFAULT_GOAL := demo
+
+# The environment: the locked versions, then this package itself, editable.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rlkit needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: .venv/ready ## the main result on scikit-learn's digits: predicted and measured learning
+	$(BIN)/python -m experiments.stepwise --quiet
+
+test: lint ## what CI runs: lint, import contracts, all tests but the slow ones
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-fast: .venv/ready ## the library alone, without notebooks and whole experiments
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/losses tests/metrics tests/theory tests/data
+
+test-slow: .venv/ready ## the rest: minutes each; what a nightly job runs
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+figures: .venv/ready ## the figures of README, from scratch
+	$(BIN)/python -m experiments.stepwise --quiet --overwrite --name=readme
+	cp runs/stepwise/readme/figure.png docs/stepwise.png
+
+lock: ## newest versions that pyproject.toml allows, for Python 3.11
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]"
+	.venv-lock/bin/python -m pip freeze --exclude rlkit --exclude setuptools | grep '==' | LC_ALL=C sort -f > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock build *.egg-info
