@@ -32,7 +32,7 @@ from rlkit.plots import style
 from rlkit.theory import kernels, stepwise
 from rlkit.train import app, mesh
 from rlkit.train.flags import check, flag
-from rlkit.train.loop import evenly_spaced, fit
+from rlkit.train.loop import evenly_spaced, fit, log_spaced
 from rlkit.train.records import Records, read_arrays, write_json
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend, flow
@@ -51,7 +51,7 @@ class Config:
     data: str = flag("digits", "where the pairs come from", choices=DATA)
     data_dir: str | None = flag(None, "folder with the data's files; fetched if not given")
     views: str | None = flag(None, "augmentations, such as crop:1,noise:0.1,mask:0.2")
-    pairs: int = flag(512, "positive pairs, fixed for the whole run", at_least=2)
+    pairs: int | None = flag(None, "positive pairs, fixed for the whole run", at_least=2)
     batch_size: int = flag(0, "fresh pairs drawn in each step; 0: all the fixed ones", at_least=0)
     gap: float = flag(2.0, "gamma_j / gamma_(j+1) of the gaussian data", above=1)
     dim: int = flag(8, "dimension of the embedding", at_least=1)
@@ -59,8 +59,8 @@ class Config:
     init_scale: float | None = flag(None, "size of the output layer's start", above=0)
     kernel: str = flag("rbf", "of the kernel machine", choices=("rbf", "arc_cosine"))
     bandwidth: float = flag(1.0, "of rbf, in root-mean-square distances of the inputs", above=0)
-    temperature: float = flag(0.2, "of simclr", above=0)
-    nu: float = flag(10.0, "weight of vicreg's covariance term", at_least=0)
+    temperature: float = flag(0.5, "of simclr", above=0)
+    nu: float = flag(3.0, "weight of vicreg's covariance term", at_least=0)
     optimizer: str | None = flag(None, "flow is RK4", choices=("flow", "sgd", "adam"))
     momentum: float | None = flag(None, "of sgd", at_least=0, at_most=0.999)
     lr: float | None = flag(None, "learning rate, or time step of the flow", above=0)
@@ -89,17 +89,17 @@ PRESETS = {
     "paper": {"data": "cifar10", "pairs": 500, "dim": 10, "views": "crop:4", "seeds": 8},
 }
 
-# (model, loss) -> learning rate and steps of a network: large enough a step to be done in a
-# minute or two on two cores, small enough that the loss does not oscillate.
+# (model, loss) -> learning rate, momentum, steps and size of the start, for a network: a minute or
+# two on two cores, without oscillation, and steps not blurred by momentum's memory of ten updates.
 NETWORK_DEFAULTS = {
-    ("mlp", "barlow_twins"): (0.003, 6000),
-    ("mlp", "vicreg"): (0.002, 8000),
-    ("mlp", "simclr"): (0.02, 6000),
-    ("mlp", "spectral"): (0.003, 6000),
-    ("conv", "barlow_twins"): (0.003, 6000),
-    ("conv", "vicreg"): (0.002, 8000),
-    ("conv", "simclr"): (0.02, 6000),
-    ("conv", "spectral"): (0.003, 6000),
+    ("mlp", "barlow_twins"): (0.003, 0.9, 6000, 1e-3),
+    ("mlp", "vicreg"): (0.002, 0.9, 8000, 1e-3),
+    ("mlp", "simclr"): (0.2, 0.0, 3000, 1e-6),
+    ("mlp", "spectral"): (0.003, 0.9, 6000, 1e-3),
+    ("conv", "barlow_twins"): (0.003, 0.9, 4500, 1e-3),
+    ("conv", "vicreg"): (0.002, 0.9, 4000, 1e-3),
+    ("conv", "simclr"): (0.2, 0.0, 3000, 1e-6),
+    ("conv", "spectral"): (0.003, 0.9, 4500, 1e-3),
 }
 
 
@@ -222,24 +222,24 @@ def has_control(config: Config) -> bool:
 
 def resolve(config: Config, data: Problem | None = None) -> Config:
     """The configuration with nothing left open; what depends on the data needs `data`."""
-    fill: dict[str, Any] = {
-        "views": "crop:1" if config.data == "digits" else "crop:4",
-        "init_scale": 1e-4 if is_linear(config) else 1e-3,
-        "optimizer": "flow" if follows_theory(config) else "sgd",
-    }
-    optimizer = config.optimizer or fill["optimizer"]
-    fill["momentum"] = 0.0 if is_linear(config) or optimizer != "sgd" else 0.9
-    if not follows_theory(config):
+    fill: dict[str, Any] = {"views": "crop:1" if config.data == "digits" else "crop:4"}
+    if follows_theory(config):
+        fill |= {"optimizer": "flow", "momentum": 0.0, "init_scale": 1e-4}
+    else:
         model = "mlp" if is_linear(config) else config.model
-        fill["lr"], fill["steps"] = NETWORK_DEFAULTS[model, config.loss]
-    elif data is not None:
+        lr, momentum, steps, scale = NETWORK_DEFAULTS[model, config.loss]
+        momentum = momentum if config.optimizer in (None, "sgd") else 0.0
+        fill |= {"optimizer": "sgd", "lr": lr, "momentum": momentum, "steps": steps}
+        fill |= {"init_scale": scale}
+    fill["pairs"] = 512 if is_linear(config) else 256
+    if follows_theory(config) and data is not None:
         gamma_j = np.linalg.eigvalsh(stepwise.gamma(data.x, data.x_prime))[::-1]
-        # RK4 at this step is off by (8 gamma_1 lr)^4 / 120 of the growth rate, about 2e-4.
+        # At this step RK4 is off by the share (4 gamma_1 lr)^4 / 120 of the growth rate, 1e-5.
         lr = config.lr or _three_digits(0.05 / gamma_j[0])
         scale = np.full(config.dim, config.init_scale or fill["init_scale"])
         times = stepwise.critical_times(jnp.array(gamma_j[: config.dim]), jnp.array(scale))
         last = np.max(times, where=np.isfinite(times), initial=0.0)
-        fill["lr"], fill["steps"] = lr, int(np.ceil(1.2 * last / lr))
+        fill["lr"], fill["steps"] = lr, int(np.ceil(1.5 * last / lr))
     return dataclasses.replace(
         config, **{k: v for k, v in fill.items() if getattr(config, k) is None}
     )
@@ -292,7 +292,11 @@ def _train(config: Config, data: Problem, options: app.Options) -> Path:
             _sampler(config, data),
             steps=config.steps,
             probe=Partial(look, data, extras.get("solution")),
-            probe_at=evenly_spaced(config.steps, config.probes),
+            # Early steps are crowded in time, late ones in log-time: look at both paces.
+            probe_at={
+                *evenly_spaced(config.steps, config.probes // 2),
+                *log_spaced(config.steps, config.probes // 2),
+            },
             writer=opened.writer,
             checkpoints=opened.checkpoints,
             progress=opened.progress,
@@ -374,7 +378,7 @@ def _look(apply, config: Config, data: Problem, solution, state: State) -> dict:
             scale = 1.0 + jnp.sum(jnp.square(both)) / both.shape[0]
         seen["eigenvalues"] = rank.spectrum(both) / scale
     if is_linear(config):
-        seen |= _nearness(state.params["params"]["w"], solution)
+        seen |= _nearness(data, state.params["params"]["w"], solution)
     train = apply(state.params, data.train)
     seen["rankme"] = rank.effective_rank(train)
     if data.classes:
@@ -388,13 +392,19 @@ def _look(apply, config: Config, data: Problem, solution, state: State) -> dict:
     return seen
 
 
-def _nearness(w, solution) -> dict:
-    """How near W is to the predicted end: distance of W^T W, and overlap of the row spaces."""
+def _nearness(data: Problem, w, solution) -> dict:
+    """How near W is to the predicted end: W^T W, the row space, and the embeddings themselves."""
     target = solution.T @ solution
     distance = jnp.linalg.norm(w.T @ w - target) / jnp.linalg.norm(target)
     q, _ = jnp.linalg.qr(w.T)
     p, _ = jnp.linalg.qr(solution.T)
-    return {"distance": distance, "overlap": jnp.sum(jnp.square(p.T @ q)) / w.shape[0]}
+    overlap = jnp.sum(jnp.square(p.T @ q)) / w.shape[0]
+    # min over rotations R of |Z R - Z*| / |Z*|, for the embeddings Z of all training points.
+    second_moment = stepwise.sigma(data.x, data.x_prime)
+    size, wanted = (jnp.trace(v @ second_moment @ v.T) for v in (w, solution))
+    aligned = jnp.sum(jnp.linalg.svd(w @ second_moment @ solution.T, compute_uv=False))
+    procrustes = jnp.sqrt(jnp.maximum(size + wanted - 2 * aligned, 0.0) / wanted)
+    return {"distance": distance, "overlap": overlap, "procrustes": procrustes}
 
 
 # --- measured against predicted ------------------------------------------------------------------
@@ -493,10 +503,8 @@ def summarize(records: Records) -> dict[str, Any]:
             "final_accuracy": None if run.accuracy is None else run.accuracy[-1],
         }
         if is_linear(run.config):
-            summary |= {
-                "final_distance": records.scalar("distance")[-1],
-                "final_overlap": records.scalar("overlap")[-1],
-            }
+            for name in ("distance", "overlap", "procrustes"):
+                summary[f"final_{name}"] = records.scalar(name)[-1]
         if run.has_prediction():
             summary |= _summarize_theory(run)
         if not is_linear(run.config):
@@ -739,7 +747,7 @@ def report(records: Records) -> str:
         for row in claims(summary, config):
             table.add_row(*row)
         console.print(table)
-        for name in ("final_rankme", "final_accuracy", "final_distance"):
+        for name in ("final_rankme", "final_accuracy", "final_distance", "final_procrustes"):
             if summary.get(name) is not None:
                 console.print(f"{name.replace('_', ' ')}: {_spread(summary[name])}")
         console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)

@@ -80,7 +80,7 @@ def mask(fraction: Scalar = 0.2) -> View:
         raise UsageError(f"the fraction of mask must be from 0 to below 1, not {fraction}")
 
     def view(key: Key, images: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        masked = jax.random.bernoulli(key, fraction, (*images.shape[:3], 1))
+        masked = jax.random.uniform(key, (*images.shape[:3], 1)) < fraction
         return jnp.where(masked, 0, images)
 
     return view

@@ -11,10 +11,10 @@ runs/<experiment>/<name>/
 import dataclasses
 import fcntl
 import hashlib
-import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,27 +72,38 @@ class Run:
 def open_run(experiment: str, config: Any, options: Options, *, seeds: int | None, steps: int):
     """Opens, or goes on with, the run of `config`; a context manager that gives a `Run`.
 
+    Of several processes the first has the folder, and the others end where it cannot.
+
     Raises:
-        UsageError: the folder holds a run of another configuration, or another process is at it.
+        UsageError: the folder holds something else or a run of another configuration, cannot be
+            written, or another process is at it.
+        DataError: its config.json is damaged.
     """
     mesh = meshes.parse(options.mesh)
-    folder = Path(options.out) / experiment / options.name
+    name = options.name or name_from(config, type(config)())
+    folder = Path(options.out) / experiment / name
     is_first = meshes.is_first_process()
-    if is_first:
-        _claim(folder, config, overwrite=options.overwrite)
-    meshes.wait_for_all("the run's folder is ready")
-    with _lock(folder) if is_first else _nothing():
+    writer = refusal = None
+    with ExitStack() as held:
+        if is_first:
+            try:
+                board_class = _board_class() if options.tensorboard else None
+                held.enter_context(_claimed(folder, config, overwrite=options.overwrite))
+                also = held.enter_context(_board(board_class, folder)) if board_class else None
+                writer = Writer(folder, seeds=seeds, also=also)
+            except (UsageError, DataError) as error:
+                refusal = error
+        meshes.agree(refusal)
         every = options.checkpoint_every
         every = max(1, steps // 20) if every is None else every
         yield Run(
             folder=folder,
-            writer=Writer(folder, seeds=seeds, also=_tensorboard(folder, options))
-            if is_first
-            else None,
+            writer=writer,
             checkpoints=Checkpoints(folder / "checkpoints", every=every) if every else None,
             progress=Progress() if is_first and not options.quiet else None,
             mesh=mesh,
         )
+        meshes.wait_for_all("the records are complete")
 
 
 def main(
@@ -114,14 +125,19 @@ def main(
     try:
         config, options = parse(argv, config_class, Options, presets=presets, usage=usage)
         meshes.start_processes(options)
-        print(report(run(config, options)))
+        text = report(run(config, options))
+        if meshes.is_first_process():
+            print(text)
     except HelpRequested as text:
         print(text)
     except (UsageError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "interrupted; the same command, without --overwrite, goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -140,39 +156,70 @@ def name_from(config: Any, defaults: Any) -> str:
     return name
 
 
-def _claim(folder: Path, config: Any, *, overwrite: bool) -> None:
-    """Makes the folder this configuration's own, or refuses."""
-    wanted = dataclasses.asdict(config)
-    path = folder / "config.json"
-    if folder.exists() and overwrite and any(folder.iterdir()):
-        with _lock(folder):
-            records.clear(folder)
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError:
-            raise DataError(f"{path} is not readable; --overwrite starts afresh") from None
-        differing = [
-            f"--{key} is {wanted.get(key)} but was {found.get(key)}"
-            for key in sorted(wanted | found)
-            if wanted.get(key) != found.get(key)
-        ]
-        if differing:
+@contextmanager
+def _claimed(folder: Path, config: Any, *, overwrite: bool):
+    """Holds the folder for this process and this configuration, or refuses and changes nothing."""
+    try:
+        if _is_foreign(folder):
             raise UsageError(
-                f"{folder} holds a run with other flags ({'; '.join(differing)}); "
-                "give another --name, or --overwrite to start afresh"
+                f"{folder} is not empty and was not made by a run; give another --name"
             )
-    elif folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty and was not made by a run; give another --name")
-    folder.mkdir(parents=True, exist_ok=True)
-    records.write_json(folder / "environment.json", environment())
-    records.write_json(path, wanted)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be a run's folder: {error.strerror}") from None
+    with _lock(folder):
+        if overwrite:
+            _clear(folder)
+        wanted, path = dataclasses.asdict(config), folder / "config.json"
+        if path.exists():
+            _hold_against(records.read_json(path), wanted, folder)
+        else:
+            # First of all files, for by it a folder is known to be a run's.
+            records.write_json(path, wanted)
+        records.write_json(folder / "environment.json", environment())
+        yield
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something is in there that no run has left."""
+    if not folder.exists():
+        return False
+    found = {path.name for path in folder.iterdir()}
+    return "config.json" not in found and not found <= {_LOCK, "config.json.partial"}
+
+
+def _hold_against(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    differing = [
+        f"--{key} is {wanted.get(key)} but was {found.get(key)}"
+        for key in sorted(wanted | found)
+        if wanted.get(key) != found.get(key)
+    ]
+    if differing:
+        raise UsageError(
+            f"{folder} holds a run with other flags ({'; '.join(differing)}); "
+            "give another --name, or --overwrite to start afresh"
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Empties a run's folder, so that a run that is killed meanwhile starts at zero."""
+    last = ("config.json", _LOCK)  # without config.json the folder would be nobody's
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in last:
+            path.unlink()
+    (folder / "config.json").unlink(missing_ok=True)
+
+
+_LOCK = ".lock"
 
 
 @contextmanager
 def _lock(folder: Path):
     """Holds the folder for this process; the lock goes with the process, however it ends."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -180,28 +227,27 @@ def _lock(folder: Path):
         yield
 
 
-@contextmanager
-def _nothing():
-    yield
-
-
-def _tensorboard(folder: Path, options: Options):
-    if not options.tensorboard:
-        return None
+def _board_class() -> type:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise UsageError(
-            '--tensorboard needs the package tensorboardX: pip install "rlkit[tensorboard]"'
+            '--tensorboard needs the package tensorboardX: pip install tensorboardX'
         ) from None
-    board = SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter
 
-    def write(step, scalars):
-        for name, value in scalars.items():
-            if value.ndim == 0:
-                board.add_scalar(name, value, step)
-            for seed, one in enumerate(value if value.ndim else ()):
-                board.add_scalar(f"{name}/seed{seed}", one, step)
-        board.flush()
 
-    return write
+@contextmanager
+def _board(board_class: type, folder: Path):
+    """A function for `Writer(also=...)` that writes the scalars for TensorBoard."""
+    with board_class(str(folder / "tensorboard")) as board:
+
+        def write(step: int, scalars: Mapping[str, np.ndarray]) -> None:
+            for name, value in scalars.items():
+                if value.ndim == 0:
+                    board.add_scalar(name, value, step)
+                for seed, one in enumerate(value if value.ndim else ()):
+                    board.add_scalar(f"{name}/seed{seed}", one, step)
+            board.flush()
+
+        yield write

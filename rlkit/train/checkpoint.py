@@ -5,8 +5,14 @@ under a hidden name and renamed when it is complete, and it carries a manifest w
 each of its files, so that one that was truncated or altered later is recognised and passed over.
 Arrays are saved by name, shape and type, without the devices they lived on: what eight devices
 saved, one can open.
+
+    checkpoints/00000120/
+        state/          the arrays
+        about.json      the stream's position, and name, type and shape of each array
+        manifest.json   SHA-256 of every other file
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,10 +24,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from rlkit.errors import DataError
+from rlkit.errors import DataError, UsageError
 from rlkit.train.mesh import is_first_process, wait_for_all
 from rlkit.train.state import State
 
+_ABOUT = "about.json"
 _MANIFEST = "manifest.json"
 
 
@@ -32,20 +39,33 @@ class Checkpoints:
         folder: made where it is missing.
         every: steps between two checkpoints; the last step is always saved.
         keep: how many of the newest stay.
+
+    Raises:
+        UsageError: `every` or `keep` is below 1.
     """
 
     def __init__(self, folder: Path, *, every: int, keep: int = 2):
+        if min(every, keep) < 1:
+            raise UsageError(f"checkpoints need every={every} and keep={keep} to be at least 1")
         self.every = every
         self._folder = Path(folder).absolute()
         self._keep = keep
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if is_first_process():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for partial in self._folder.glob(".*"):  # left behind by a run that was killed
+                shutil.rmtree(partial)
+        wait_for_all(f"{folder} is ready")
 
     def due(self, step: int, steps: int) -> bool:
         """Whether to save at `step` of a run of `steps`."""
         return step == steps or step % self.every == 0
 
     def save(self, step: int, state: State, stream: Any = None) -> None:
-        """Writes `state`, and the JSON-like position `stream` of a data stream, at `step`."""
+        """Writes `state`, and the position `stream` (JSON-like or bytes) of a data stream.
+
+        Older ones than the newest `keep` go, and those of later steps, which this run has passed
+        over.
+        """
         partial, target = self._folder / f".{step:08d}", self._folder / f"{step:08d}"
         if is_first_process():
             shutil.rmtree(partial, ignore_errors=True)
@@ -53,18 +73,20 @@ class Checkpoints:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "state", _storable(state))
         if is_first_process():
-            position = stream.decode() if isinstance(stream, bytes) else stream
-            manifest = {
-                "step": step,
-                "stream": position,
-                "stream_is_bytes": isinstance(stream, bytes),
-                "sha256": _digests(partial / "state"),
+            is_bytes = isinstance(stream, bytes)
+            about = {
+                "stream": stream.decode("latin-1") if is_bytes else stream,
+                "stream_is_bytes": is_bytes,
+                "arrays": _description(_storable(state)),
             }
-            (partial / _MANIFEST).write_text(json.dumps(manifest))
+            (partial / _ABOUT).write_text(json.dumps(about))
+            (partial / _MANIFEST).write_text(json.dumps(_digests(partial)))
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial, target)
-            for old in self._all()[: -self._keep]:
-                shutil.rmtree(old)
+            kept = [path for path in self._all() if int(path.name) <= step][-self._keep :]
+            for path in self._all():
+                if path not in kept:
+                    shutil.rmtree(path)
         wait_for_all(f"checkpoint {step} is whole")
 
     def restore(self, like: State) -> tuple[State, Any] | None:
@@ -74,26 +96,27 @@ class Checkpoints:
         where on the devices the arrays go.
 
         Raises:
-            DataError: the checkpoint is whole but of another model or number of seeds.
+            DataError: the checkpoint is whole but of another model, optimizer, number of seeds
+                or precision.
         """
+        storable = _storable(like)
         for path in reversed(self._all()):
             reason = _damage(path)
             if reason is not None:
                 warnings.warn(f"passing over checkpoint {path}: {reason}", stacklevel=2)
                 continue
-            manifest = json.loads((path / _MANIFEST).read_text())
-            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
-            try:
-                with ocp.StandardCheckpointer() as checkpointer:
-                    stored = checkpointer.restore(path / "state", shapes)
-            except (ValueError, KeyError, TypeError) as error:
+            about = json.loads((path / _ABOUT).read_text())
+            if difference := _difference(about["arrays"], _description(storable)):
                 raise DataError(
-                    f"checkpoint {path} does not fit this run's state "
-                    "(another model, optimizer or number of seeds?)"
-                ) from error
-            stream = manifest["stream"]
-            if manifest["stream_is_bytes"]:
-                stream = stream.encode()
+                    f"checkpoint {path} is of another model, optimizer, number of seeds or "
+                    f"precision: {difference}"
+                )
+            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, storable)
+            with ocp.StandardCheckpointer() as checkpointer:
+                stored = checkpointer.restore(path / "state", shapes)
+            stream = about["stream"]
+            if about["stream_is_bytes"]:
+                stream = stream.encode("latin-1")
             return _restorable(stored, like), stream
         return None
 
@@ -102,33 +125,59 @@ class Checkpoints:
         return next((p for p in reversed(self._all()) if _damage(p) is None), None)
 
     def _all(self) -> list[Path]:
-        return sorted(p for p in self._folder.iterdir() if p.name.isdigit())
+        paths = (path for path in self._folder.iterdir() if path.is_dir())
+        return sorted((p for p in paths if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _fields(state: State) -> dict:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
 def _storable(state: State) -> dict:
     """Plain arrays under plain names: typed keys become their data."""
-    leaves = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
-    return leaves | {"key": jax.random.key_data(state.key)}
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, _fields(state))
 
 
 def _restorable(stored: dict, like: State) -> State:
-    key = jax.random.wrap_key_data(stored.pop("key"), impl=jax.random.key_impl(like.key))
-    return State(key=key, **stored)
+    def restore(x, old):
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(old)) if _is_key(old) else x
+
+    return State(**jax.tree.map(restore, stored, _fields(like)))
+
+
+def _description(storable: dict) -> dict[str, str]:
+    """Type and shape of each array, by its place in the state."""
+    leaves = jax.tree_util.tree_leaves_with_path(storable)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _difference(there: dict[str, str], here: dict[str, str]) -> str | None:
+    """The first array of which the descriptions differ, in words; None where there is none."""
+    for name in sorted(there | here):
+        saved, wanted = there.get(name, "missing"), here.get(name, "missing")
+        if saved != wanted:
+            return f"state{name} is {saved} in it and {wanted} here"
+    return None
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / _MANIFEST)
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def _damage(path: Path) -> str | None:
     """Why the checkpoint cannot be trusted, or None."""
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        expected = manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        expected = dict(json.loads((path / _MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
         return "its manifest is missing or unreadable"
-    found = _digests(path / "state")
+    if _ABOUT not in expected:
+        return "its manifest is not complete"
+    found = _digests(path)
     for name, digest in expected.items():
         if name not in found:
             return f"{name} is missing"

@@ -31,6 +31,8 @@ def revision() -> str | None:
     """Git revision of the source, `+changes` behind it where files differ; None outside git."""
     here = Path(__file__).parent
     try:
+        # An installed copy may lie in somebody else's repository, which says nothing about it.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(here, "rev-parse", "HEAD")
         return head + ("+changes" if _git(here, "status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):

@@ -104,14 +104,19 @@ def parse(
     if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in argv):
         raise HelpRequested(_help(groups, presets, usage))
     try:
+        for arg in argv:  # absl's own two flags, which would let unknown ones pass
+            if (name := arg.lstrip("-").partition("=")[0]) in ("flagfile", "undefok"):
+                raise absl_flags.UnrecognizedFlagError(name)
         left_over = values(["", *argv])[1:]
     except absl_flags.UnrecognizedFlagError as error:
-        known = [n for n in values if not n.startswith(("undefok", "flagfile"))]
-        guess = difflib.get_close_matches(error.flagname, known, 1)
+        guess = difflib.get_close_matches(error.flagname, list(values), 1)
         hint = f"did you mean --{guess[0]}?" if guess else "--help lists those there are"
         raise UsageError(f"there is no flag --{error.flagname}; {hint}") from None
-    except absl_flags.Error as error:
-        raise UsageError(" ".join(str(error).split())) from None
+    except absl_flags.IllegalFlagValueError as error:  # only a bool is converted by absl
+        given = str(error).removeprefix("flag ").partition(": ")[0]
+        raise UsageError(f"{given} is not of type bool") from None
+    except (absl_flags.Error, ValueError) as error:
+        raise UsageError(str(error)) from None
     if left_over:
         raise UsageError(f"unexpected argument {left_over[0]!r}; flags are written --name=value")
     given = {name for name in values if values[name].present}
@@ -120,29 +125,36 @@ def parse(
         if values.preset not in presets:
             raise UsageError(f"--preset={values.preset} is none of {', '.join(presets)}")
         preset = presets[values.preset]
+        if unknown := sorted(set(preset) - set(values)):
+            raise UsageError(f"--preset={values.preset} sets {unknown[0]}, which is no flag")
     made = []
     for group in groups:
-        names = [field.name for field in dataclasses.fields(group)]
-        arguments = {n: preset[n] for n in names if n in preset}
-        arguments |= {n: values[n].value for n in names if n in given}
+        fields = dataclasses.fields(group)
+        arguments = {f.name: preset[f.name] for f in fields if f.name in preset}
+        arguments |= {f.name: _read(values, group, f) for f in fields if f.name in given}
         made.append(group(**arguments))
     return tuple(made)
 
 
 def _define(values: absl_flags.FlagValues, group: type, field: dataclasses.Field) -> None:
     kind, _ = _kind(group, field)
-    define = {
-        int: absl_flags.DEFINE_integer,
-        float: absl_flags.DEFINE_float,
-        str: absl_flags.DEFINE_string,
-        bool: absl_flags.DEFINE_boolean,
-    }[kind]
-    define(field.name, field.default, field.metadata["help"], flag_values=values)
+    define = absl_flags.DEFINE_boolean if kind is bool else absl_flags.DEFINE_string
+    define(field.name, None, field.metadata["help"], flag_values=values)
+
+
+def _read(values: absl_flags.FlagValues, group: type, field: dataclasses.Field) -> Any:
+    kind, _ = _kind(group, field)
+    text = values[field.name].value
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"--{field.name}={text} is not of type {kind.__name__}") from None
 
 
 def _kind(config: Any, field: dataclasses.Field) -> tuple[type, bool]:
     """The type of a field's values, and whether None is one of them."""
-    hint = field.type
+    group = config if isinstance(config, type) else type(config)
+    hint = typing.get_type_hints(group)[field.name]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         kinds = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
         return kinds[0], True
@@ -169,6 +181,8 @@ def _help(groups: Sequence[type], presets, usage: str) -> str:
             text = field.metadata["help"]
             if field.metadata["choices"] is not None:
                 text += f" ({', '.join(field.metadata['choices'])})"
+            if field.default is True:
+                text += " (yes)"
             rows.append((field.name, field.default, text))
     width = max(len(_left(name, default)) for name, default, _ in rows if name)
     for name, default, text in rows:
@@ -178,5 +192,5 @@ def _help(groups: Sequence[type], presets, usage: str) -> str:
 
 def _left(name: str, default: Any) -> str:
     if isinstance(default, bool):
-        return f"--{name}" if not default else f"--no{name}"
+        return f"--[no]{name}" if default else f"--{name}"
     return f"--{name}={'' if default is None else default}"

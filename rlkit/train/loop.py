@@ -6,7 +6,7 @@ recompiled and nothing waits for the host.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from rlkit.errors import DataError
+from rlkit.errors import DataError, UsageError
 from rlkit.train.checkpoint import Checkpoints
 from rlkit.train.progress import Progress
 from rlkit.train.records import Writer
@@ -25,18 +25,18 @@ from rlkit.train.state import State
 Update = Callable[[State, Any], tuple[State, dict]]
 """`update(state, batch) -> (state, scalars)` for a single run; advances everything but the step."""
 
-Batches = Callable | Iterator
-"""A pure function `batches(key) -> batch`, compiled into the loop, or an iterator of batches."""
+Batches = Callable | Iterable
+"""A pure function `batches(key) -> batch`, compiled into the loop, or a stream of batches."""
 
 
 class NonFiniteError(DataError):
-    """A scalar of a run became infinite or NaN."""
+    """A scalar or a parameter of a run became infinite or NaN."""
 
 
 def log_spaced(steps: int, count: int = 100) -> tuple[int, ...]:
     """About `count` distinct steps from 0 to `steps`, both included, evenly spaced in the log."""
     points = np.geomspace(1, max(steps, 1), count).round().astype(int)
-    return tuple(sorted({0, *points.tolist(), steps}))
+    return tuple(sorted({0, *np.minimum(points, steps).tolist(), steps}))
 
 
 def evenly_spaced(steps: int, count: int = 100) -> tuple[int, ...]:
@@ -64,13 +64,13 @@ def fit(
             counts the steps. Data that it needs may be bound with `jax.tree_util.Partial`, whose
             arrays are then arguments of the compiled loop and not constants baked into it.
         state: a single run or, with a leading axis of seeds on every leaf, several: then
-            `update`, `batches` and `probe` are mapped over them in the same program. Its buffers
-            are given to the loop: use the returned state from here on.
+            `update`, `batches` and `probe` are mapped over them in the same program. It is
+            copied first and stays the caller's. It may have steps behind it: they count.
         batches: a pure function `batches(key) -> batch` that is sampled inside the compiled loop,
-            with a fresh key for each step; or an iterator of batches (for data larger than
-            memory; where it has `get_state` and `set_state`, as those of `grain`, its position
-            is saved with the checkpoints), which all seeds share.
-        steps: total number of updates, those done before a resume included.
+            with a fresh key for each step; or a stream of batches, for data larger than memory,
+            which all seeds share. With checkpoints, its iterator needs `get_state` and
+            `set_state`, as those of `grain` have, so that its position is saved with them.
+        steps: total number of updates, those that `state` or a checkpoint has behind it included.
         probe: `probe(state) -> dict` of small arrays of one run; scalars go to the records' lines,
             anything larger to their arrays.
         probe_at: the steps at which to probe; by default 100, log-spaced.
@@ -78,62 +78,89 @@ def fit(
         checkpoints: what to restore from and save to. The newest whole checkpoint is taken, and
             the records after it are dropped, so that a run that was killed ends with the same
             records as one that was not.
-        progress: told about each probe.
+        progress: shown the scalars at each probe, at each checkpoint and at every hundredth of
+            the run; where the loop pauses changes no number.
         constrain: applied to each batch, to lay it over devices (`rlkit.train.mesh`).
 
     Raises:
-        NonFiniteError: when a scalar of an update is infinite or NaN; it says which, of which
-            step (and seed), and names the last good checkpoint.
+        NonFiniteError: a scalar of an update is infinite or NaN; it says which, of which step
+            (and seed), and names the last good checkpoint. So too where a parameter is when the
+            loop pauses, for the scalars of that step may be those of the weights before.
+        DataError: the stream ended before the last step.
+        UsageError: there are more than `steps` behind the state or the checkpoint, or a stream
+            that cannot be resumed meets checkpoints.
     """
-    stream = None if callable(batches) else batches
-    sample = Partial(batches) if stream is None else None
-    update = Partial(update)
+    sample, stream = (_as_partial(batches), None) if callable(batches) else (None, iter(batches))
+    update = _as_partial(update)
+    probe = None if probe is None else _as_partial(probe)
     probe_at = set(log_spaced(steps) if probe_at is None else probe_at)
+    if stream is not None and checkpoints is not None and not hasattr(stream, "get_state"):
+        raise UsageError("a stream without get_state and set_state cannot be checkpointed")
 
-    done = 0
+    state = _copy(state)  # the loop donates its buffers, and those must not be the caller's
     if checkpoints is not None and (saved := checkpoints.restore(state)) is not None:
-        state, stream_state = saved
-        done = int(np.ravel(state.step)[0])
-        if stream is not None and stream_state is not None:
-            stream.set_state(stream_state)
+        state, position = saved
+        if stream is not None:
+            stream.set_state(position)
+    done = int(np.ravel(state.step)[0])
+    if done > steps:
+        raise UsageError(f"steps={steps}, but {done} are already behind this run")
     if writer is not None:
         writer.keep_until(done if done else -1)
-    if progress is not None:
-        progress.start(done, steps)
 
     def look(step: int, scalars: dict) -> None:
-        seen = scalars | (_probe(Partial(probe), state) if probe is not None else {})
-        seen = jax.device_get(seen)
-        if writer is not None:
-            writer.write(step, seen)
+        seen = scalars
+        if step in probe_at:
+            seen = jax.device_get(scalars | ({} if probe is None else _probe(probe, state)))
+            if writer is not None:
+                writer.write(step, seen)
         if progress is not None:
-            progress.show(step, seen)
+            progress.show(step, jax.device_get(seen))
 
-    if done == 0 and 0 in probe_at:
-        look(0, {})
-    for point in _points_of_interest(done, steps, probe_at, checkpoints):
-        if stream is None:
-            state, scalars = _advance(update, sample, state, point, constrain)
-        else:
-            state, scalars = _consume(update, stream, state, point - done, constrain)
-        _check_finite(state, scalars, checkpoints)
-        done = point
-        if point in probe_at:
+    scalars = None
+    try:
+        if progress is not None:
+            progress.start(done, steps)
+        if done == 0 and 0 in probe_at:
+            look(0, {})
+        for point in _points_of_interest(done, steps, probe_at, checkpoints, progress):
+            if stream is None:
+                state, scalars = _advance(update, sample, state, point, constrain)
+            else:
+                state, scalars = _consume(update, stream, state, scalars, point - done, constrain)
+            _check_finite(state, scalars, checkpoints)
+            done = point
             look(point, scalars)
-        if checkpoints is not None and checkpoints.due(point, steps):
-            position = stream.get_state() if hasattr(stream, "get_state") else None
-            checkpoints.save(point, state, position)
-    if progress is not None:
-        progress.stop()
+            if checkpoints is not None and checkpoints.due(point, steps):
+                checkpoints.save(point, state, None if stream is None else stream.get_state())
+    finally:
+        if progress is not None:
+            progress.stop()
     return state
 
 
+def _as_partial(function: Callable) -> Partial:
+    """A pytree; a `Partial` stays as it is, for another around it would hide its arrays."""
+    return function if isinstance(function, Partial) else Partial(function)
+
+
+@jax.jit
+def _copy(state: State) -> State:
+    return jax.tree.map(jnp.copy, state)
+
+
 def _points_of_interest(
-    done: int, steps: int, probe_at: set[int], checkpoints: Checkpoints | None
+    done: int,
+    steps: int,
+    probe_at: set[int],
+    checkpoints: Checkpoints | None,
+    progress: Progress | None,
 ) -> list[int]:
     points = probe_at | {steps}
     if checkpoints is not None:
         points |= set(range(0, steps, checkpoints.every))
+    if progress is not None:
+        points |= set(evenly_spaced(steps))
     return sorted(p for p in points if done < p <= steps)
 
 
@@ -150,6 +177,8 @@ def _over_seeds(function: Callable, state: State, shared: int = 0) -> Callable:
     return function if state.seeds is None else jax.vmap(function, (0,) + (None,) * shared)
 
 
+# The jits stand at module level so that runs that share an update share its compiled loop; with
+# it they keep that update function, though not the arrays bound to it by `Partial`.
 @partial(jax.jit, static_argnames="constrain", donate_argnames="state")
 def _advance(update, sample, state, stop, constrain):
     """Updates until step `stop`, or until a scalar is no longer finite."""
@@ -167,16 +196,18 @@ def _advance(update, sample, state, stop, constrain):
     return jax.lax.while_loop(proceed, lambda carry: one(carry[0]), start)
 
 
-@partial(jax.jit, static_argnames="constrain", donate_argnames=("state", "scalars"))
+@partial(jax.jit, static_argnames="constrain", donate_argnames="state")
 def _advance_on(update, state, scalars, batch, constrain):
     """One update on a batch from outside, unless the last one was no longer finite."""
     one = _over_seeds(partial(_step, update, constrain), state, shared=1)
     return jax.lax.cond(_finite(scalars), lambda: one(state, batch), lambda: (state, scalars))
 
 
-def _consume(update, stream, state, count, constrain):
-    """`count` updates on batches that come from outside; the host runs ahead of the device."""
-    scalars = None
+def _consume(update, stream, state, scalars, count, constrain):
+    """`count` updates on batches that come from outside; the host runs ahead of the device.
+
+    `scalars` are those of the last update, None before the first.
+    """
     for _ in range(count):
         try:
             batch = next(stream)
@@ -204,16 +235,25 @@ def _probe(probe, state):
     return _over_seeds(probe, state)(state)
 
 
+def _not_finite(state: State):
+    """Sum of the parameters that are infinite or NaN, so 0 where there are none."""
+    leaves = [x for x in jax.tree.leaves(state.params) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return sum(jnp.where(jnp.isfinite(x), 0, x).sum() for x in leaves)
+
+
 def _check_finite(state: State, scalars: dict, checkpoints: Checkpoints | None) -> None:
-    for name, value in jax.device_get(scalars).items():
+    watched = scalars | {"a parameter": _probe(Partial(_not_finite), state)}
+    found = jax.device_get(watched)
+    for name in watched:  # in this order: a scalar says more than that some parameter is bad
+        value = found[name]
         bad = np.argwhere(~np.isfinite(np.atleast_1d(value)))
         if bad.size == 0:
             continue
-        seed = f" of seed {bad[0, 0]}" if state.seeds is not None else ""
+        seed = "" if state.seeds is None else f" of seed {bad[0, 0]} (counted from 0)"
         last = checkpoints.latest() if checkpoints is not None else None
         kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
         step = int(np.ravel(jax.device_get(state.step))[0])
         raise NonFiniteError(
-            f"{name}{seed} is {np.atleast_1d(value)[tuple(bad[0])]} at step {step}; {kept}. "
-            "A smaller --lr usually helps."
+            f"{name}{seed} is {np.atleast_1d(value)[tuple(bad[0])]} at step {step}; {kept}; "
+            "a smaller learning rate usually helps"
         )

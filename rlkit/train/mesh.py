@@ -11,27 +11,37 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rlkit.errors import UsageError
+from rlkit.errors import DataError, UsageError
 
 
 def parse(spec: str | None) -> Mesh | None:
-    """The mesh that `data:8` describes, over the first 8 devices; None for None.
+    """The mesh that `data:8` describes, over the first 8 devices.
+
+    None stands for no mesh, and with several processes for one over all devices.
 
     Raises:
-        UsageError: the text is not of this form, or there are fewer devices.
+        UsageError: the text is not of this form, there are fewer devices, or some process would
+            be left without one.
     """
     if spec is None:
-        return None
+        if jax.process_count() == 1:
+            return None
+        spec = f"data:{jax.device_count()}"
     axis, _, size = spec.partition(":")
-    if axis != "data" or not size.isdigit() or int(size) < 1:
+    if axis != "data" or not size.isdecimal() or int(size) < 1:
         raise UsageError(f"--mesh={spec} is not of the form data:8")
     if int(size) > jax.device_count():
         raise UsageError(f"--mesh={spec} asks for {size} devices; there are {jax.device_count()}")
-    return Mesh(np.array(jax.devices()[: int(size)]), ("data",))
+    devices = jax.devices()[: int(size)]
+    if len({device.process_index for device in devices}) < jax.process_count():
+        raise UsageError(f"--mesh={spec} leaves a process without a device")
+    return Mesh(np.array(devices), ("data",))
 
 
 def constrainer(mesh: Mesh | None, examples: int) -> Callable[[Any], Any] | None:
     """A function for `fit(constrain=...)` that splits a batch of `examples` over the mesh.
+
+    It splits the arrays whose leading axis is of that length and leaves others as they are.
 
     Raises:
         UsageError: the devices do not divide the examples.
@@ -41,7 +51,11 @@ def constrainer(mesh: Mesh | None, examples: int) -> Callable[[Any], Any] | None
     if examples % mesh.size:
         raise UsageError(f"{examples} examples do not divide among {mesh.size} devices")
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return lambda batch: jax.lax.with_sharding_constraint(batch, sharding)
+
+    def lay(x):
+        return jax.lax.with_sharding_constraint(x, sharding) if x.shape[:1] == (examples,) else x
+
+    return lambda batch: jax.tree.map(lay, batch)
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
@@ -54,10 +68,11 @@ def start_processes(options: Any) -> None:
 
     Raises:
         UsageError: some of the three flags are missing or do not fit together.
+        DataError: the processes do not find together.
     """
     flags = (options.coordinator_address, options.num_processes, options.process_id)
     if options.distributed:
-        jax.distributed.initialize()
+        _join()
         return
     if all(value is None for value in flags):
         return
@@ -69,7 +84,14 @@ def start_processes(options: Any) -> None:
     address, count, index = flags
     if index >= count:
         raise UsageError(f"--process_id={index} must be below --num_processes={count}")
-    jax.distributed.initialize(address, count, index)
+    _join(address, count, index)
+
+
+def _join(*where: Any) -> None:
+    try:
+        jax.distributed.initialize(*where)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"the processes could not be joined: {error}") from None
 
 
 def is_first_process() -> bool:
@@ -83,3 +105,20 @@ def wait_for_all(where: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(where)
+
+
+def agree(error: Exception | None) -> None:
+    """Ends every process where the first met `error`, so that none waits for it in vain.
+
+    Raises:
+        UsageError: on the others; on the first, `error` itself.
+    """
+    failed = error is not None
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = bool(multihost_utils.broadcast_one_to_all(np.int32(failed)))
+    if error is not None:
+        raise error
+    if failed:
+        raise UsageError("process 0 did not open the run; it says why")

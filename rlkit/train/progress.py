@@ -1,4 +1,4 @@
-"""How far a run is: a bar with rate and remaining time on a terminal, a line a probe elsewhere."""
+"""How far a run is: a bar with rate and remaining time on a terminal, a line at times elsewhere."""
 
 import sys
 import time
@@ -13,11 +13,13 @@ class Progress:
 
     Args:
         scalar: the name of the scalar to show, its mean where there are several seeds.
+        every: seconds between two lines, where there is no terminal; the last step always has one.
         file: where to; standard error, so that tables on standard output stay clean.
     """
 
-    def __init__(self, *, scalar: str = "loss", file=None):
+    def __init__(self, *, scalar: str = "loss", every: int | float = 5.0, file=None):
         self._scalar = scalar
+        self._every = every
         self._console = rich.console.Console(file=file or sys.stderr)
         self._bar = None
 
@@ -39,9 +41,12 @@ class Progress:
             self._bar.start()
 
     def show(self, step: int, values: dict) -> None:
-        """Reports the probe at `step`."""
+        """Reports that `step` is reached, and the scalar where it is among `values`."""
         before, then = self._last
-        self._last = (step, now := time.monotonic())
+        now = time.monotonic()
+        if self._bar is None and now - then < self._every and step < self._steps:
+            return
+        self._last = (step, now)
         rate = (step - before) / max(now - then, 1e-9)
         value = ""
         if self._scalar in values:

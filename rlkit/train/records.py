@@ -9,7 +9,6 @@ no host names, so two runs of one configuration can be compared byte by byte.
 
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.errors import DataError
+from rlkit.errors import DataError, UsageError
 
 
 class Writer:
@@ -38,8 +37,14 @@ class Writer:
         self._arrays.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Records `values` at `step`: first the arrays, then the line that vouches for them."""
-        values = {name: np.asarray(value) for name, value in values.items()}
+        """Records `values` at `step`: first the arrays, then the line that vouches for them.
+
+        Raises:
+            UsageError: a value is called `step`, or is not numbers.
+        """
+        if "step" in values:
+            raise UsageError("a record has its step already; call the value something else")
+        values = {name: _numbers(name, np.asarray(value)) for name, value in values.items()}
         scalars = {k: v for k, v in values.items() if v.ndim <= self._rank}
         arrays = {k: v for k, v in values.items() if v.ndim > self._rank}
         if arrays:
@@ -59,13 +64,19 @@ class Writer:
             os.replace(partial, self._lines)
         else:
             self._lines.unlink(missing_ok=True)
-        for path in self._arrays.iterdir():
-            if path.suffix != ".npz" or int(path.stem) > step:
+        for path in self._arrays.glob("*.npz*"):
+            name, _, is_partial = path.name.partition(".npz")
+            if is_partial or (name.isdecimal() and int(name) > step):
                 path.unlink()
 
 
 class Records:
-    """A run read back from its folder; figures are made from this and from nothing else."""
+    """A run read back from its folder; figures are made from this and from nothing else.
+
+    Raises:
+        DataError: there are no records, or a line of them is not readable. A torn last line,
+            which a run that was killed may leave, is passed over.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -76,13 +87,13 @@ class Records:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as it was saved."""
-        return json.loads((self.folder / "config.json").read_text())
+        return read_json(self.folder / "config.json")
 
     @property
     def summary(self) -> dict[str, Any]:
         """Measured, predicted, verdicts; empty before the experiment has made it."""
         path = self.folder / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     @property
     def steps(self) -> np.ndarray:
@@ -112,10 +123,21 @@ class Records:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz so that the file is there whole or not at all."""
+    """Writes an .npz so that the file is there whole or not at all.
+
+    Equal arrays give equal bytes: the archive carries no time. Types that NumPy's format does not
+    know, such as bfloat16, are written as float32.
+
+    Raises:
+        UsageError: an array holds Python objects, which only pickle could write.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
+    with zipfile.ZipFile(partial, "w") as archive:
+        for name, value in arrays.items():
+            array = _numbers(name, np.asarray(value))
+            # `np.savez` would do, were it not for arrays that are called like its arguments.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     os.replace(partial, path)
 
 
@@ -129,7 +151,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        raise DataError(f"{path} is not a readable .npz: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,27 +161,40 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
-def clear(folder: Path) -> None:
-    """Removes a run's folder, and refuses any other folder.
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
 
     Raises:
-        DataError: the folder is not one that a run made.
+        DataError: the file is missing or is not a JSON object.
     """
-    if not (folder / "config.json").exists():
-        raise DataError(f"{folder} was not made by a run (no config.json), so it is not removed")
-    shutil.rmtree(folder)
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is not readable: it holds no JSON object")
+    return value
 
 
 def _whole_lines(path: Path) -> list[dict]:
     if not path.exists():
         return []
+    # What follows the last newline is torn. Any other line was written whole, so one that cannot
+    # be read was damaged later, and to go on without it would leave a gap that nobody sees.
     lines = []
-    for text in path.read_text().split("\n")[:-1]:  # what follows the last newline is torn
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+            lines.append(line | {"step": int(line["step"])})
+        except (ValueError, TypeError, KeyError):
+            raise DataError(f"{path}: line {number} is not a record") from None
     return lines
+
+
+def _numbers(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.hasobject:
+        raise UsageError(f"{name} holds Python objects; only arrays of numbers are recorded")
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def _plain(value: Any) -> Any:

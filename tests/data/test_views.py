@@ -1,6 +1,7 @@
 """Views: every result against an obvious loop, every draw against its distribution."""
 
 import collections
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def moves(before, after, shift):
 # --- crop ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("h", "w", "c", "shift"), [(6, 5, 3, 2), (4, 4, 1, 1), (3, 7, 2, 2)])
+@pytest.mark.parametrize(("h", "w", "c", "shift"), [(6, 5, 3, 2), (3, 7, 1, 2)])
 def test_crop_moves_each_image_by_its_own_whole_number_of_pixels(h, w, c, shift):
     before = images(40, h, w, c)
     found = moves(before, views.crop(shift)(KEY, before), shift)
@@ -70,7 +71,7 @@ def test_all_moves_are_equally_likely_in_both_directions():
 
 
 def test_a_crop_of_no_pixels_is_the_image():
-    before = images(3)
+    before = images(20)
     assert np.array_equal(views.crop(0)(KEY, before), before)
 
 
@@ -102,19 +103,19 @@ def test_noise_is_gaussian_of_the_given_size_and_nowhere_the_same():
 
 
 def test_noise_is_not_clipped():
-    after = views.noise(0.5)(KEY, jnp.zeros((4, 8, 8, 1)))
+    after = views.noise(0.5)(KEY, jnp.zeros((20, 6, 5, 3)))
     assert (after < 0).mean() > 0.3
-    assert (views.noise(0.5)(KEY, jnp.ones((4, 8, 8, 1))) > 1).mean() > 0.3
+    assert (views.noise(0.5)(KEY, jnp.ones((20, 6, 5, 3))) > 1).mean() > 0.3
 
 
 def test_noise_of_no_size_is_the_image():
-    before = images(3)
+    before = images(20)
     assert np.array_equal(views.noise(0)(KEY, before), before)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_noise_in_half_precision_is_rounded_once(dtype):
-    before = images(8, dtype=dtype)
+    before = images(20, dtype=dtype)
     exact = views.noise(0.1)(KEY, before.astype(jnp.float32))
     after = views.noise(0.1)(KEY, before)
     assert after.dtype == dtype
@@ -125,13 +126,13 @@ def test_noise_in_half_precision_is_rounded_once(dtype):
 
 
 def test_mask_blanks_whole_pixels_and_leaves_the_others():
-    before = images(30)
+    before = images(20)
     after = np.asarray(views.mask(0.4)(KEY, before))
     masked = after == 0
     assert np.array_equal(masked.any(-1), masked.all(-1))
     assert np.array_equal(after[~masked], np.asarray(before)[~masked])
     patterns = {image.tobytes() for image in masked}
-    assert len(patterns) == 30
+    assert len(patterns) == 20
 
 
 def test_the_number_of_masked_pixels_is_binomial():
@@ -146,12 +147,12 @@ def test_the_number_of_masked_pixels_is_binomial():
 
 
 def test_a_mask_of_nothing_is_the_image():
-    before = images(3)
+    before = images(20)
     assert np.array_equal(views.mask(0)(KEY, before), before)
 
 
 def test_what_is_masked_may_be_nan():
-    broken = jnp.full((64, 4, 4, 1), jnp.nan)
+    broken = jnp.full((20, 6, 5, 3), jnp.nan)
     after = np.asarray(views.mask(0.5)(KEY, broken))
     assert set(np.unique(np.nan_to_num(after, nan=-1.0))) == {-1.0, 0.0}
 
@@ -163,7 +164,7 @@ def test_what_is_masked_may_be_nan():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_shape_and_dtype_are_those_of_the_images(spec, dtype):
     with jax.enable_x64(dtype == "float64"):
-        before = images(2, dtype=jnp.dtype(dtype))
+        before = images(20, dtype=jnp.dtype(dtype))
         after = views.parse(spec)(KEY, before)
     assert (after.shape, after.dtype) == (before.shape, before.dtype)
 
@@ -182,40 +183,32 @@ def test_equal_images_are_seen_differently(spec):
     assert len({np.asarray(image).tobytes() for image in after}) > 10
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_compiled_is_the_same_as_eager(spec):
-    view, before = views.parse(spec), images(4)
-    # x + scale * draw may become one fused operation: one rounding less.
-    np.testing.assert_allclose(
-        jax.jit(view)(KEY, before), view(KEY, before), rtol=0, atol=2 * np.finfo(np.float32).eps
-    )
+# x + scale * draw may become one fused operation when compiled: one rounding less.
+assert_same = functools.partial(
+    np.testing.assert_allclose, rtol=0, atol=2 * np.finfo(np.float32).eps
+)
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_views_of_several_seeds_at_once_are_those_of_each_alone(spec):
-    view, before = views.parse(spec), images(4)
+def test_compiled_for_several_seeds_is_eager_for_each_alone(spec):
+    view, before = views.parse(spec), images(20)
     keys = jax.random.split(KEY, 3)
-    together = jax.vmap(view, in_axes=(0, None))(keys, before)
+    together = jax.jit(jax.vmap(view, in_axes=(0, None)))(keys, before)
     for key, after in zip(keys, together, strict=True):
-        np.testing.assert_allclose(
-            after, view(key, before), rtol=0, atol=2 * np.finfo(np.float32).eps
-        )
+        assert_same(after, view(key, before))
 
 
 def test_a_batch_laid_over_devices_is_seen_as_it_is_on_one():
-    view, before = views.parse("crop,noise,mask"), images(16)
+    view, before = views.parse("crop,noise,mask"), images(24)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     laid_out = jax.device_put(before, jax.NamedSharding(mesh, jax.P("data")))
     after = jax.jit(view)(KEY, laid_out)
-    np.testing.assert_allclose(
-        after, jax.jit(view)(KEY, before), rtol=0, atol=2 * np.finfo(np.float32).eps
-    )
+    assert len(after.sharding.device_set) == 8
+    assert_same(after, view(KEY, before))
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_single_image_of_a_single_pixel_row(spec):
-    spec = spec.replace("crop:2", "crop:0").replace("crop,", "crop:0,")
-    after = views.parse(spec)(KEY, images(1, 1, 4, 1))
+def test_a_single_image_of_a_single_row_of_pixels():
+    after = views.parse("crop:0,noise,mask")(KEY, images(1, 1, 4, 1))
     assert after.shape == (1, 1, 4, 1)
     assert np.isfinite(after).all()
 
@@ -223,7 +216,7 @@ def test_a_single_image_of_a_single_pixel_row(spec):
 @pytest.mark.parametrize("spec", ["crop:2", "mask:0.4", "crop,mask"])
 @given(scale=st.floats(-4, 4), order=st.permutations(range(3)))
 def test_moving_and_masking_know_nothing_of_values_and_channels(spec, scale, order):
-    view, before = views.parse(spec), images(4)
+    view, before = views.parse(spec), images(20)
     changed = view(KEY, jnp.float32(scale) * before[..., np.array(order)])
     expected = jnp.float32(scale) * view(KEY, before)[..., np.array(order)]
     np.testing.assert_array_equal(changed, expected)
@@ -231,27 +224,24 @@ def test_moving_and_masking_know_nothing_of_values_and_channels(spec, scale, ord
 
 @given(offset=st.integers(-8, 8))
 def test_noise_knows_nothing_of_the_image(offset):
-    before, view = jnp.zeros((3, 4, 4, 2)), views.noise(0.1)
+    before, view = jnp.zeros((20, 6, 5, 3)), views.noise(0.1)
     change = view(KEY, before + offset) - view(KEY, before)
     np.testing.assert_allclose(change, offset, rtol=0, atol=2e-6)
 
 
 @pytest.mark.usefixtures("x64")
 def test_gradients_pass_through_to_the_pixels():
+    # The pixels enter linearly, so that the first order is all there is.
     view = views.parse("crop:1,noise:0.3,mask:0.4")
     before = images(2, 3, 3, 1, dtype=np.float64)
-    assert (view(KEY, before) != 0).sum() >= 5
-
-    def energy(pixels, scale):
-        seen = views.compose(view, views.noise(scale))(KEY, pixels)
-        return (seen**3).sum()
-
-    check_grads(jax.jit(energy), (before, jnp.asarray(0.2)), order=2, modes=("fwd", "rev"))
+    seen = jax.jit(lambda pixels: view(KEY, pixels))
+    assert (seen(before) != 0).sum() >= 5
+    check_grads(seen, (before,), 1, modes=("fwd", "rev"))
 
 
 @pytest.mark.parametrize("make", [views.noise, views.mask])
 def test_sizes_may_be_traced(make):
-    before, sizes = images(4), jnp.array([0.0, 0.2, 0.7])
+    before, sizes = images(20), jnp.array([0.0, 0.2, 0.7])
     after = jax.vmap(lambda size: make(size)(KEY, before))(sizes)
     for size, one in zip(sizes.tolist(), after, strict=True):
         np.testing.assert_allclose(one, make(size)(KEY, before), rtol=0, atol=1e-6)
@@ -274,7 +264,7 @@ def test_views_are_composed_from_left_to_right():
 
 
 def test_the_parts_of_a_composition_have_independent_draws():
-    added = views.parse("noise:1,noise:1")(KEY, jnp.zeros((50, 8, 8, 1)))
+    added = views.parse("noise:1,noise:1")(KEY, jnp.zeros((20, 6, 5, 3)))
     # Independent: variance 2; the same draw twice: 4.
     assert abs(float(added.var()) - 2) < 5 * 2 * np.sqrt(2 / added.size)
 
@@ -295,7 +285,7 @@ def test_two_crops_are_a_wider_one():
 
 
 def test_a_spec_is_the_composition_it_says():
-    before = images(6)
+    before = images(20)
     by_hand = views.compose(views.crop(2), views.noise(0.5), views.mask(0.25))
     parsed = views.parse(" crop:2, noise:0.5,mask:.25 ")
     assert np.array_equal(parsed(KEY, before), by_hand(KEY, before))
