@@ -55,6 +55,8 @@ class Config:
 
     def __post_init__(self):
         check(self)
+        if self.json is not None and not Path(self.json).parent.is_dir():
+            raise UsageError(f"--json={self.json} is in a folder that does not exist")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +77,17 @@ class Side:
     train: Callable[[Any, int], Any]
 
 
-TOLERANCE = 0.01
+COMPARED_STEPS = 500
+"""How far the loss curves are compared, whatever is timed: the first modes rise within them."""
+
+TOLERANCE = 1e-3
 """Largest difference of two loss curves that is rounding, as a share of the loss at the start.
 
-Each update rounds the weights, of order 1 once a mode is learned, to 6e-8, and a mode that waits at
-its start of 1e-4 grows from such roundings as well: 6e-4 of its size a step, as a random walk some
-5e-3 over the sixty steps or so in which it grows by e. That moves its step in the loss by as much,
-and the loss meanwhile by less than that times its slope against log size, which is below 1.
+A rounding of the weights, 6e-8 where they are of order 1, moves a mode that still waits at its
+start of 1e-4 by the share 6e-4. The mode's part of the loss, (1 - s^2)^2, is never steeper than 1/2
+in log s^2, so its rise then passes 6e-4 off, one part in 13000 of the eight at the start; a dozen
+such roundings, all in one direction, are let through. A learning rate that is off by a hundredth
+is not.
 """
 
 
@@ -98,7 +104,7 @@ def _pairs(count: int) -> tuple[jax.Array, jax.Array]:
     """Two views of the first digits, centred, as rows."""
     clean = jnp.asarray(images.load("digits", split="train").images[:count], float)
     x, x_prime = views.positive_pair(jax.random.key(0), clean, views.parse("crop:1"))
-    mean = (x.mean(0) + x_prime.mean(0)) / 2
+    mean = (x.mean(0, keepdims=True) + x_prime.mean(0, keepdims=True)) / 2
     return views.flatten(x - mean), views.flatten(x_prime - mean)
 
 
@@ -220,7 +226,7 @@ def _measure(config: Config, study: Study, library: ModuleType, pairs) -> dict[s
     fastest = min(threads, key=threads.get)
     times = {name: [] for name in sides}
     with _torch_threads(library.torch, fastest):
-        difference, last = _difference(config, ours, theirs)
+        difference = _difference(config, ours, theirs)
         for _ in range(config.repeats):
             for name, side in sides.items():
                 times[name].append(_time(side, config.steps))
@@ -231,7 +237,6 @@ def _measure(config: Config, study: Study, library: ModuleType, pairs) -> dict[s
         "torch_seconds_per_step_by_threads": threads,
         "torch_threads": fastest,
         "difference": difference,
-        "last_loss": last,
         "times": times,
     }
 
@@ -275,9 +280,9 @@ def _threads(torch: ModuleType, side: Side, steps: int) -> dict[int, float]:
     return {count: statistics.median(taken) for count, taken in times.items()}
 
 
-def _difference(config: Config, ours: Ours, theirs: Theirs) -> tuple[float, float]:
-    """Largest difference of the loss curves against the loss at the start, and the last loss."""
-    points = evenly_spaced(config.steps, 21)
+def _difference(config: Config, ours: Ours, theirs: Theirs) -> float:
+    """Largest difference of the loss curves against the loss at the start."""
+    points = evenly_spaced(COMPARED_STEPS, 21)
     left = ours.curves(points)
     right = np.stack([theirs.curve(seed, points) for seed in range(config.seeds)])
     differences = np.abs(left - right) / right[:, :1]
@@ -287,7 +292,7 @@ def _difference(config: Config, ours: Ours, theirs: Theirs) -> tuple[float, floa
             f"the comparison is invalid: at step {points[point]} of seed {seed} the loss is "
             f"{left[seed, point]:.6g} in rlkit and {right[seed, point]:.6g} in PyTorch"
         )
-    return float(np.max(differences)), float(np.median(right[:, -1]))
+    return float(np.max(differences))
 
 
 # --- what is said about it -----------------------------------------------------------------------
@@ -345,7 +350,7 @@ def report(record: dict[str, Any]) -> str:
             )
             console.print(
                 f"loss curves differ by {numbers['difference']:.1e} of the first loss at most "
-                f"(allowed: {TOLERANCE:g}); the last loss is {numbers['last_loss']:.3g}\n"
+                f"over {COMPARED_STEPS} steps (allowed: {TOLERANCE:g})\n"
                 f"PyTorch's threads: {numbers['torch_threads']} ({threads})\n"
             )
         where = record["machine"]

@@ -55,14 +55,16 @@ class Config:
     batch_size: int = flag(0, "fresh pairs drawn in each step; 0: all the fixed ones", at_least=0)
     gap: float = flag(2.0, "gamma_j / gamma_(j+1) of the gaussian data", above=1)
     dim: int = flag(8, "dimension of the embedding", at_least=1)
-    init: str = flag("random", "of the linear map", choices=("random", "aligned"))
+    init: str = flag("random", "start of a linear map", choices=("random", "aligned"))
     init_scale: float | None = flag(None, "size of the output layer's start", above=0)
-    kernel: str = flag("rbf", "of the kernel machine", choices=("rbf", "arc_cosine"))
-    bandwidth: float = flag(1.0, "of rbf, in root-mean-square distances of the inputs", above=0)
-    temperature: float = flag(0.5, "of simclr", above=0)
+    kernel: str = flag("rbf", "kernel of --model=kernel", choices=("rbf", "arc_cosine"))
+    bandwidth: float = flag(1.0, "of --kernel=rbf, in root-mean-square distances", above=0)
+    temperature: float | None = flag(None, "of simclr's softmax", above=0)
     nu: float = flag(3.0, "weight of vicreg's covariance term", at_least=0)
-    optimizer: str | None = flag(None, "flow is RK4", choices=("flow", "sgd", "adam"))
-    momentum: float | None = flag(None, "of sgd", at_least=0, at_most=0.999)
+    optimizer: str | None = flag(
+        None, "flow: gradient flow by RK4", choices=("flow", "sgd", "adam")
+    )
+    momentum: float | None = flag(None, "momentum of --optimizer=sgd", at_least=0, at_most=0.999)
     lr: float | None = flag(None, "learning rate, or time step of the flow", above=0)
     steps: int | None = flag(None, "updates; enough for all modes if not given", at_least=1)
     probes: int = flag(300, "how often the run is looked at", at_least=10)
@@ -89,17 +91,19 @@ PRESETS = {
     "paper": {"data": "cifar10", "pairs": 500, "dim": 10, "views": "crop:4", "seeds": 8},
 }
 
-# (model, loss) -> learning rate, momentum, steps and size of the start, for a network: a minute or
-# two on two cores, without oscillation, and steps not blurred by momentum's memory of ten updates.
+# What a network is trained with where the flags leave it open: a minute or two on two cores, no
+# oscillation, and a start small enough that a step is over before the next begins. SimCLR's softmax
+# sees n^2 pairs and saturates early, so it gets fewer of them, the smallest start and no momentum,
+# whose memory of ten updates would blur its short steps.
 NETWORK_DEFAULTS = {
-    ("mlp", "barlow_twins"): (0.003, 0.9, 6000, 1e-3),
-    ("mlp", "vicreg"): (0.002, 0.9, 8000, 1e-3),
-    ("mlp", "simclr"): (0.2, 0.0, 3000, 1e-6),
-    ("mlp", "spectral"): (0.003, 0.9, 6000, 1e-3),
-    ("conv", "barlow_twins"): (0.003, 0.9, 4500, 1e-3),
-    ("conv", "vicreg"): (0.002, 0.9, 4000, 1e-3),
-    ("conv", "simclr"): (0.2, 0.0, 3000, 1e-6),
-    ("conv", "spectral"): (0.003, 0.9, 4500, 1e-3),
+    ("mlp", "barlow_twins"): {"lr": 0.003, "steps": 6000},
+    ("mlp", "vicreg"): {"lr": 0.002, "steps": 8000},
+    ("mlp", "simclr"): {"lr": 0.2, "steps": 7000, "temperature": 0.2},
+    ("mlp", "spectral"): {"lr": 0.003, "steps": 6000},
+    ("conv", "barlow_twins"): {"lr": 0.003, "steps": 4500},
+    ("conv", "vicreg"): {"lr": 0.002, "steps": 4000},
+    ("conv", "simclr"): {"lr": 0.2, "steps": 4000},
+    ("conv", "spectral"): {"lr": 0.003, "steps": 4500},
 }
 
 
@@ -114,6 +118,9 @@ class Problem:
     train_labels: Any
     test: Any
     test_labels: Any
+    images: Any
+    """The clean images that fresh views are drawn of, [n h w c], and the mean to subtract."""
+    mean: Any
     classes: int = dataclasses.field(metadata={"static": True})
 
 
@@ -127,7 +134,7 @@ def problem(config: Config) -> Problem:
         m = max(2 * config.dim, 16)
         spectrum = config.gap ** -jnp.arange(m, dtype=float)
         x, x_prime = synthetic.gaussian_pairs(key, max(config.pairs, 3 * m), spectrum, noise=0.3)
-        return Problem(x, x_prime, x, None, x_prime, None, classes=0)
+        return Problem(x, x_prime, x, None, x_prime, None, None, None, classes=0)
     train = images.load(config.data, data_dir=config.data_dir, split="train")
     test = images.load(config.data, data_dir=config.data_dir, split="test")
     if config.pairs > len(train.labels):
@@ -135,19 +142,27 @@ def problem(config: Config) -> Problem:
             f"--pairs={config.pairs} is more than the {len(train.labels)} images of {config.data}"
         )
     clean = jnp.asarray(train.images[: config.pairs], float)
-    test_images = jnp.asarray(test.images[:2000], float)
+    held_out = jnp.asarray(test.images[:2000], float)
     x, x_prime = views.positive_pair(key, clean, views.parse(config.views))
-    mean = (x.mean(0) + x_prime.mean(0)) / 2
-    inputs = [a - mean for a in (x, x_prime, clean, test_images)]
-    if config.model != "conv":
-        inputs = [views.flatten(a) for a in inputs]
+    mean = (x.mean(0, keepdims=True) + x_prime.mean(0, keepdims=True)) / 2
+    inputs = [_as_input(config.model, a - mean) for a in (x, x_prime, clean, held_out)]
     if config.model == "kernel":
         inputs = _kernel_features(config, *inputs)
-    x, x_prime, clean, held_out = inputs
-    labels = jnp.asarray(train.labels[: config.pairs])
     return Problem(
-        x, x_prime, clean, labels, held_out, jnp.asarray(test.labels[:2000]), train.classes
+        x=inputs[0],
+        x_prime=inputs[1],
+        train=inputs[2],
+        train_labels=jnp.asarray(train.labels[: config.pairs]),
+        test=inputs[3],
+        test_labels=jnp.asarray(test.labels[:2000]),
+        images=clean,
+        mean=mean,
+        classes=train.classes,
     )
+
+
+def _as_input(model: str, centred):
+    return centred if model == "conv" else views.flatten(centred)
 
 
 def _kernel_features(config: Config, x, x_prime, *others):
@@ -168,21 +183,20 @@ def _sampler(config: Config, data: Problem):
     """`batches` for `fit`: all fixed pairs, or fresh views of randomly drawn images."""
     if not config.batch_size:
         return Partial(_fixed_pairs, (data.x, data.x_prime))
-    return Partial(_fresh_pairs(views.parse(config.views), config.batch_size), data.train)
+    view = views.parse(config.views)
+    draw = functools.partial(_fresh_pairs, config.model, view, config.batch_size)
+    return Partial(draw, data.images, data.mean)
 
 
 def _fixed_pairs(pairs, key):
     return pairs
 
 
-@functools.cache
-def _fresh_pairs(view, batch_size):
-    def draw(clean, key):
-        pick, look = jax.random.split(key)
-        chosen = clean[jax.random.randint(pick, (batch_size,), 0, clean.shape[0])]
-        return views.positive_pair(look, chosen, view)
-
-    return draw
+def _fresh_pairs(model: str, view: views.View, batch_size: int, clean, mean, key):
+    pick, look = jax.random.split(key)
+    chosen = clean[jax.random.randint(pick, (batch_size,), 0, clean.shape[0])]
+    pair = views.positive_pair(look, chosen, view)
+    return tuple(_as_input(model, x - mean) for x in pair)
 
 
 # --- the run -------------------------------------------------------------------------------------
@@ -222,16 +236,19 @@ def has_control(config: Config) -> bool:
 
 def resolve(config: Config, data: Problem | None = None) -> Config:
     """The configuration with nothing left open; what depends on the data needs `data`."""
-    fill: dict[str, Any] = {"views": "crop:1" if config.data == "digits" else "crop:4"}
-    if follows_theory(config):
-        fill |= {"optimizer": "flow", "momentum": 0.0, "init_scale": 1e-4}
-    else:
-        model = "mlp" if is_linear(config) else config.model
-        lr, momentum, steps, scale = NETWORK_DEFAULTS[model, config.loss]
-        momentum = momentum if config.optimizer in (None, "sgd") else 0.0
-        fill |= {"optimizer": "sgd", "lr": lr, "momentum": momentum, "steps": steps}
-        fill |= {"init_scale": scale}
-    fill["pairs"] = 512 if is_linear(config) else 256
+    fill: dict[str, Any] = {
+        "views": "crop:1" if config.data == "digits" else "crop:4",
+        "pairs": 512 if is_linear(config) else 256,
+        "optimizer": "flow" if follows_theory(config) else "sgd",
+        "init_scale": 1e-4 if is_linear(config) else 1e-3,
+        "temperature": 0.5,
+    }
+    descends = (config.optimizer or fill["optimizer"]) == "sgd"
+    fill["momentum"] = 0.9 if descends and not is_linear(config) else 0.0
+    if config.loss == "simclr":
+        fill |= {"pairs": 128, "init_scale": 1e-10, "momentum": 0.0}
+    if not follows_theory(config):
+        fill |= NETWORK_DEFAULTS["conv" if config.model == "conv" else "mlp", config.loss]
     if follows_theory(config) and data is not None:
         gamma_j = np.linalg.eigvalsh(stepwise.gamma(data.x, data.x_prime))[::-1]
         # At this step RK4 is off by the share (4 gamma_1 lr)^4 / 120 of the growth rate, 1e-5.
@@ -486,8 +503,9 @@ class Measured:
             else:
                 times.append(stepwise.spectral_half_times(gamma_j, sigma_j, s0))
                 squared = stepwise.spectral_trajectory(t, gamma_j, sigma_j, s0) ** 2
-                curves.append(gamma_j * squared)
-                losses.append(jnp.sum((sigma_j * squared) ** 2 - 2 * gamma_j * squared, axis=-1))
+                curves.append(gamma_j[None, :] * squared)
+                terms = (sigma_j[None, :] * squared) ** 2 - 2 * gamma_j[None, :] * squared
+                losses.append(jnp.sum(terms, axis=-1))
         # Measured eigenvalues come in order of size, so these do too.
         ordered = np.sort(np.stack(curves, axis=1), axis=-1)[..., ::-1]
         return np.sort(np.array(times), axis=-1), ordered, np.stack(losses, axis=1)
@@ -589,7 +607,7 @@ def claims(summary: dict[str, Any], config: Config) -> list[tuple[str, str, str]
 
     if "modes" in summary:
         apart = [m for m in summary["modes"] if m["gap"] >= 1.3]
-        worst = max((np.max(m["relative_error"]) for m in apart), default=np.nan)
+        worst = max((_greatest(m["relative_error"]) for m in apart), default=np.nan)
         claim(
             "step times as predicted, within 3 % (modes with gap >= 1.3)",
             f"at most {worst:.2%} off, {len(apart)} of {config.dim} modes",
@@ -609,8 +627,12 @@ def claims(summary: dict[str, Any], config: Config) -> list[tuple[str, str, str]
                 f"{worst:.4f} off, {len(plateaus)} plateaus over all seeds",
                 worst <= 0.02,
             )
-        least = np.min(summary["final_overlap"])
-        claim("ends in the span of the top modes (overlap > 0.99)", f"{least:.5f}", least > 0.99)
+        # With a smaller gap behind the last mode, no practical start is small enough for this one.
+        if summary.get("leakage_exponent", 1.0) >= 1 - 1 / 1.3:
+            least = np.min(summary["final_overlap"])
+            claim(
+                "ends in the span of the top modes (overlap > 0.99)", f"{least:.5f}", least > 0.99
+            )
     if "distinct_steps" in summary:
         steps, learned = summary["distinct_steps"], summary["learned_modes"]
         claim("small start: at least 3 distinct steps in every seed", f"{steps}", min(steps) >= 3)
@@ -715,7 +737,7 @@ def _draw_rises(axes, run: Measured, control: Measured | None) -> None:
             transform=axes.get_yaxis_transform(),
         )
         offset += part.config.dim + 1
-    axes.invert_yaxis()
+    axes.set_ylim(offset, -1)
     axes.set(title=f"rise of each mode (20 to 80 %), seed {run.config.seed}", xlabel=_TIME)
     axes.set_yticks([])
     axes.set_xlim(0, run.t[-1])

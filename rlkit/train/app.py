@@ -232,7 +232,7 @@ def _board_class() -> type:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise UsageError(
-            '--tensorboard needs the package tensorboardX: pip install tensorboardX'
+            "--tensorboard needs the package tensorboardX: pip install tensorboardX"
         ) from None
     return SummaryWriter
 

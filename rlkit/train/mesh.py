@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -59,8 +60,20 @@ def constrainer(mesh: Mesh | None, examples: int) -> Callable[[Any], Any] | None
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """The same arrays on every device of the mesh."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The same arrays on every device of the mesh; every process must bring the same."""
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def put(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            # Keys as such cannot be put on another process's devices, their data can.
+            return jax.random.wrap_key_data(
+                jax.device_put(jax.random.key_data(x), everywhere), impl=jax.random.key_impl(x)
+            )
+        return jax.device_put(x, everywhere)
+
+    return jax.tree.map(put, tree)
 
 
 def start_processes(options: Any) -> None:

@@ -148,9 +148,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         DataError: the file is not a readable .npz.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves a file that it cannot read open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a readable .npz: {error}") from None
 
 

@@ -85,3 +85,9 @@ def assert_same(state: State, other: State) -> None:
     jax.tree.map(
         lambda a, b: np.testing.assert_array_equal(plain(a), plain(b), strict=True), state, other
     )
+
+
+def assert_near(found, wanted, tolerance: float) -> None:
+    """Within `tolerance` of the largest entry: an entry that is nearly 0 has cancelled to it."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.max(np.abs(wanted)))

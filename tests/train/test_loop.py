@@ -17,7 +17,17 @@ from rlkit.train.progress import Progress
 from rlkit.train.records import Records, Writer
 from rlkit.train.state import State, create, for_seeds
 from tests.train import cases
-from tests.train.cases import STEPS, UPDATE, Counted, assert_same, files, init, probe, sample
+from tests.train.cases import (
+    STEPS,
+    UPDATE,
+    Counted,
+    assert_near,
+    assert_same,
+    files,
+    init,
+    probe,
+    sample,
+)
 
 
 def a_state() -> State:
@@ -218,13 +228,11 @@ def test_seeds_side_by_side_are_the_seeds_alone(tmp_path):
             writer=Writer(folder),
         )
         # Batched products may sum in another order: a few float32 roundings in 40 steps.
-        np.testing.assert_allclose(together.params["w"][i], alone.params["w"], rtol=3e-6)
+        assert_near(together.params["w"][i], alone.params["w"], 1e-6)
         np.testing.assert_array_equal(
             jax.random.key_data(together.key[i]), jax.random.key_data(alone.key)
         )
-        np.testing.assert_allclose(
-            records.scalar("norm")[:, i], Records(folder).scalar("norm"), rtol=3e-6
-        )
+        assert_near(records.scalar("norm")[:, i], Records(folder).scalar("norm"), 1e-6)
 
 
 def test_a_seed_does_not_depend_on_how_many_there_are():
@@ -235,7 +243,7 @@ def test_a_seed_does_not_depend_on_how_many_there_are():
 def test_seeds_share_a_stream():
     together = fit(UPDATE, for_seeds(init, 2), Counted(), steps=STEPS, probe_at=())
     alone = fit(UPDATE, init(jax.random.key(1)), Counted(), steps=STEPS, probe_at=())
-    np.testing.assert_allclose(together.params["w"][1], alone.params["w"], rtol=3e-6)
+    assert_near(together.params["w"][1], alone.params["w"], 1e-6)
 
 
 def test_double_precision(x64, tmp_path):
