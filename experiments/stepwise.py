@@ -60,7 +60,7 @@ class Config:
     kernel: str = flag("rbf", "kernel of --model=kernel", choices=("rbf", "arc_cosine"))
     bandwidth: float = flag(1.0, "of --kernel=rbf, in root-mean-square distances", above=0)
     temperature: float | None = flag(None, "of simclr's softmax", above=0)
-    nu: float = flag(3.0, "weight of vicreg's covariance term", at_least=0)
+    nu: float | None = flag(None, "weight of vicreg's covariance term", at_least=0)
     optimizer: str | None = flag(
         None, "flow: gradient flow by RK4", choices=("flow", "sgd", "adam")
     )
@@ -97,12 +97,12 @@ PRESETS = {
 # whose memory of ten updates would blur its short steps.
 NETWORK_DEFAULTS = {
     ("mlp", "barlow_twins"): {"lr": 0.003, "steps": 6000},
-    ("mlp", "vicreg"): {"lr": 0.002, "steps": 8000},
-    ("mlp", "simclr"): {"lr": 0.2, "steps": 7000, "temperature": 0.2},
+    ("mlp", "vicreg"): {"lr": 0.002, "steps": 8000, "nu": 6.0},
+    ("mlp", "simclr"): {"lr": 0.15, "steps": 9000, "temperature": 0.15},
     ("mlp", "spectral"): {"lr": 0.003, "steps": 6000},
     ("conv", "barlow_twins"): {"lr": 0.003, "steps": 4500},
-    ("conv", "vicreg"): {"lr": 0.002, "steps": 4000},
-    ("conv", "simclr"): {"lr": 0.2, "steps": 4000},
+    ("conv", "vicreg"): {"lr": 0.002, "steps": 4000, "nu": 3.0},
+    ("conv", "simclr"): {"lr": 0.2, "steps": 6000},
     ("conv", "spectral"): {"lr": 0.003, "steps": 4500},
 }
 
@@ -219,8 +219,10 @@ def run(config: Config, options: app.Options | None = None) -> Records:
             usual = dataclasses.replace(config, init_scale=1.0)
             _train(usual, data, dataclasses.replace(options, name=f"{name}/control"))
     records = Records(folder)
-    write_json(folder / "summary.json", summarize(records))
-    style.save(figure(records), folder)
+    if mesh.is_first_process():
+        write_json(folder / "summary.json", summarize(records))
+        style.save(figure(records), folder)
+    mesh.wait_for_all("the summary is written")
     return records
 
 
@@ -242,11 +244,12 @@ def resolve(config: Config, data: Problem | None = None) -> Config:
         "optimizer": "flow" if follows_theory(config) else "sgd",
         "init_scale": 1e-4 if is_linear(config) else 1e-3,
         "temperature": 0.5,
+        "nu": 1.0,
     }
     descends = (config.optimizer or fill["optimizer"]) == "sgd"
     fill["momentum"] = 0.9 if descends and not is_linear(config) else 0.0
     if config.loss == "simclr":
-        fill |= {"pairs": 128, "init_scale": 1e-10, "momentum": 0.0}
+        fill |= {"pairs": 128, "init_scale": 1e-15, "momentum": 0.0}
     if not follows_theory(config):
         fill |= NETWORK_DEFAULTS["conv" if config.model == "conv" else "mlp", config.loss]
     if follows_theory(config) and data is not None:
@@ -650,7 +653,11 @@ def claims(summary: dict[str, Any], config: Config) -> list[tuple[str, str, str]
 
 
 def figure(records: Records) -> plt.Figure:
-    """Loss, eigenvalues, step times, and rank with accuracy; theory over measurement."""
+    """Loss, eigenvalues, step times, and rank with accuracy; theory over measurement.
+
+    With a prediction, lines are medians and bands the range over seeds; of networks every seed's
+    loss is drawn.
+    """
     run = Measured.of(records)
     control = Measured.of(Records(records.folder / "control")) if has_control(run.config) else None
     with jax.enable_x64(is_linear(run.config)), style.paper():
@@ -677,24 +684,28 @@ _TIME = "effective time (learning rate x step)"
 
 
 def _draw_loss(axes, run: Measured, control: Measured | None, predicted) -> None:
-    style.band(axes, run.t, run.loss, color="tab:blue", label="measured")
+    draw = style.band if is_linear(run.config) else style.lines
+    draw(axes, run.t, run.loss, color="tab:blue", label="measured")
     if predicted is not None:
         axes.plot(run.t, np.median(predicted[2], axis=1), "k--", linewidth=0.8, label="theory")
     if control is not None:
-        style.band(axes, control.t, control.loss, color="tab:orange", label="usual start")
+        draw(axes, control.t, control.loss, color="tab:orange", label="usual start")
     axes.set(title="loss", xlabel=_TIME)
     axes.legend()
 
 
 def _draw_eigenvalues(axes, run: Measured, predicted) -> None:
+    # The steps of a network fall at other times for each seed: a band would blur them.
+    shown = slice(None) if is_linear(run.config) else slice(1)
     for j, color in enumerate(style.mode_colors(run.config.dim)):
-        style.band(axes, run.t, run.eigenvalues[:, :, j], color=color)
+        style.band(axes, run.t, run.eigenvalues[:, shown, j], color=color)
         if predicted is not None:
             axes.plot(run.t, np.median(predicted[1][:, :, j], axis=1), "k--", linewidth=0.8)
     of_what = (
         "cross-correlation" if tracks_cross_correlation(run.config) else "embedding covariance"
     )
-    axes.set(title=f"eigenvalues of the {of_what}", xlabel=_TIME)
+    of_whom = "" if is_linear(run.config) else f", seed {run.config.seed}"
+    axes.set(title=f"eigenvalues of the {of_what}{of_whom}", xlabel=_TIME)
 
 
 def _draw_times(axes, run: Measured, predicted) -> None:

@@ -56,8 +56,7 @@ def rms_cosine(
         z = promote(z)
         mean_square = jnp.sum(jnp.square(z)) / z.shape[0] + offset
         # Where all of z is 0 and so is the offset: 0, not 0/0, in value and in gradient.
-        norm = jnp.sqrt(jnp.where(mean_square > 0, mean_square, 1.0))
-        return jnp.where(mean_square > 0, z / norm, 0.0)
+        return z / jnp.sqrt(jnp.where(mean_square == 0, 1.0, mean_square))
 
     return dot(scaled(x), scaled(y))
 

@@ -46,6 +46,12 @@ def band(axes, t, curves, *, color, label: str | None = None) -> None:
         axes.fill_between(t, curves.min(1), curves.max(1), color=color, alpha=0.25, linewidth=0)
 
 
+def lines(axes, t, curves, *, color, label: str | None = None) -> None:
+    """Each seed a thin line; `curves` is [T s]. For curves whose events fall at other times."""
+    for seed, curve in enumerate(np.asarray(curves).T):
+        axes.plot(t, curve, color=color, linewidth=0.7, label=None if seed else label)
+
+
 def save(figure, folder: Path) -> Path:
     """Writes `figure.pdf` and `figure.png` into the folder; returns the path of the PNG."""
     # Without the date the same records give the same bytes.

@@ -1,4 +1,4 @@
-"""The study of stepwise learning: the claims it prints, at sizes that compile and run in seconds."""
+"""The study of stepwise learning: its claims, at sizes that compile and run in seconds."""
 
 import dataclasses
 import json
@@ -246,7 +246,7 @@ def test_help_is_short_and_explains_every_flag(capsys):
     text = capsys.readouterr().out
     assert len(text.splitlines()) < 70
     for field in dataclasses.fields(stepwise.Config):
-        assert f"--{field.name}" in text or f"--no{field.name}" in text
+        assert f"--{field.name}" in text or f"--[no]{field.name}" in text
 
 
 def test_the_figure_comes_from_the_records_alone(study, tmp_path):
