@@ -93,7 +93,10 @@ def fit(
     sample, stream = (_as_partial(batches), None) if callable(batches) else (None, iter(batches))
     update = _as_partial(update)
     probe = None if probe is None else _as_partial(probe)
-    probe_at = set(log_spaced(steps) if probe_at is None else probe_at)
+    if probe_at is None:
+        watched = not (probe is None and writer is None and progress is None)
+        probe_at = log_spaced(steps) if watched else ()
+    probe_at = set(probe_at)
     if stream is not None and checkpoints is not None and not hasattr(stream, "get_state"):
         raise UsageError("a stream without get_state and set_state cannot be checkpointed")
 
