@@ -728,30 +728,30 @@ def _draw_times(axes, run: Measured, predicted) -> None:
 
 
 def _draw_rises(axes, run: Measured, control: Measured | None) -> None:
-    """When each mode rises: one seed of each start."""
-    offset = 0
-    for part, name in ((run, "small start"), (control, "usual start")):
-        if part is None:
-            continue
-        curves = jnp.array(part.eigenvalues[:, 0])
-        intervals = np.asarray(
-            dynamics.rise_intervals(jnp.array(part.t), curves, low=RULE["low"], high=RULE["high"])
-        )
-        for j, color in enumerate(style.mode_colors(part.config.dim)):
-            axes.plot(intervals[j], [offset + j] * 2, color=color, linewidth=3)
-        axes.text(
-            0.99,
-            offset + part.config.dim / 2,
-            name,
-            ha="right",
-            va="center",
-            transform=axes.get_yaxis_transform(),
-        )
-        offset += part.config.dim + 1
-    axes.set_ylim(offset, -1)
-    axes.set(title=f"rise of each mode (20 to 80 %), seed {run.config.seed}", xlabel=_TIME)
-    axes.set_yticks([])
-    axes.set_xlim(0, run.t[-1])
+    """When each mode that counts rises: one seed of each start."""
+    parts = [("small\nstart", run)] + ([("usual\nstart", control)] if control else [])
+    window = {k: RULE[k] for k in ("low", "high")}
+    row, labels = 0, {}
+    for name, part in parts:
+        t, curves = jnp.array(part.t), jnp.array(part.eigenvalues[:, 0])
+        intervals = np.asarray(dynamics.rise_intervals(t, curves, **window))
+        _, groups = dynamics.distinct_steps(t, curves, **RULE)
+        labels[row + part.config.dim / 2] = name
+        for color, interval, group in zip(
+            style.mode_colors(part.config.dim), intervals, np.asarray(groups), strict=True
+        ):
+            if group >= 0:
+                axes.plot(interval, [row, row], color=color, linewidth=3)
+            row += 1
+        row += 1
+    axes.set(
+        title=f"rise of each mode (20 to 80 %), seed {run.config.seed}",
+        xlabel=_TIME,
+        xlim=(0, run.t[-1]),
+        ylim=(row, -1),
+    )
+    axes.set_yticks(list(labels), list(labels.values()))
+    axes.tick_params(axis="y", length=0)
 
 
 def _draw_rank(axes, run: Measured) -> None:

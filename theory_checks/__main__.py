@@ -18,7 +18,6 @@ from types import ModuleType
 
 import jax
 import numpy as np
-from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -28,6 +27,22 @@ from rich.table import Table
 import theory_checks
 from rlkit.errors import UsageError
 from rlkit.theory.checks import PRESETS, Check, Outcome, Report, run, worst_of
+from rlkit.train.flags import HelpRequested, flag, parse
+from rlkit.train.flags import check as check_flags
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's flags."""
+
+    only: str = flag("", "run only these modules, separated by commas")
+    list: bool = flag(False, "list the checks and run none")
+    seeds: int = flag(3, "how many seeds, from 0", at_least=1)
+    preset: str = flag("quick", "the size of the grid", choices=PRESETS)
+    out: str = flag("runs/theory_checks", "folder that the results go to")
+
+    def __post_init__(self):
+        check_flags(self)
 
 
 @dataclass(frozen=True)
@@ -43,13 +58,13 @@ class Crash:
 def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks) -> int:
     """Run the command with the given arguments (default: the process's); returns the exit code."""
     try:
-        options = _parse(sys.argv[1:] if argv is None else argv)
-        if options.help:
-            print(f"{__doc__}\n{options.get_help()}")
-            return 0
-        modules = _modules(package, options.only)
+        (options,) = parse(sys.argv[1:] if argv is None else argv, Options, usage=__doc__)
+        modules = _modules(package, options.only.split(",") if options.only else [])
+    except HelpRequested as text:
+        print(text)
+        return 0
     except UsageError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if options.list:
         for module, checks in modules.items():
@@ -71,24 +86,6 @@ def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks)
     _write_figure(out / "figure.pdf", results)
     print(f"Wrote {out / 'results.json'} and {out / 'figure.pdf'}.")
     return 0 if all(result.passed for result in results.values()) else 1
-
-
-def _parse(argv: Sequence[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    own = {"flag_values": values}
-    flags.DEFINE_list("only", [], "Run only these modules.", **own)
-    flags.DEFINE_bool("list", False, "List the checks and run none.", **own)
-    flags.DEFINE_integer("seeds", 3, "How many seeds, from 0.", lower_bound=1, **own)
-    flags.DEFINE_enum("preset", "quick", PRESETS, "The size of the grid.", **own)
-    flags.DEFINE_string("out", "runs/theory_checks", "Where the results go.", **own)
-    flags.DEFINE_bool("help", False, "Show this help.", **own)
-    try:
-        rest = values(["theory_checks", *argv])[1:]
-    except flags.Error as error:
-        raise UsageError(str(error)) from error
-    if rest:
-        raise UsageError(f"Unexpected argument {rest[0]!r}; modules are chosen by --only=a,b.")
-    return values
 
 
 def _modules(package: ModuleType, only: Sequence[str]) -> dict[str, tuple[Check, ...]]:
@@ -155,7 +152,7 @@ def _shown(check: Check, outcome: Outcome) -> tuple[str, str, str, str]:
     return predicted, measured, f"{outcome.slack:.3g}", f"{outcome.tightness:.3g}"
 
 
-def _write_json(path: Path, results: dict[str, Report | Crash], options: flags.FlagValues) -> None:
+def _write_json(path: Path, results: dict[str, Report | Crash], options: Options) -> None:
     checks = {}
     for name, result in results.items():
         check = result.check
