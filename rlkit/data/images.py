@@ -59,7 +59,7 @@ def load(name: str, *, data_dir: str | Path | None = None, split: str = "train")
         raise UsageError(f"there is no data set {name!r}; known are {', '.join(_READERS)}")
     if split not in ("train", "test"):
         raise UsageError(f"there is no split {split!r}; known are train, test")
-    folder = None if data_dir is None else Path(data_dir)
+    folder = None if data_dir is None else Path(data_dir).expanduser()
     if folder is not None and not folder.is_dir():
         raise UsageError(f"data_dir={folder} is not a folder")
     pixels, labels = _READERS[name](name, folder, split)
@@ -198,6 +198,8 @@ def _find(
 def _fetch(name: str, file: str, folder: Path | None, *, needs: Sequence[str]) -> Path:
     """The file in the user's cache, downloaded unless it is there with the right checksum."""
     import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # one sentence where it fails, not two
 
     url = _URLS[name] + file
     place = "a folder given as data_dir" if folder is None else str(folder / name)

@@ -9,7 +9,7 @@ it is above 80 percent. Modes whose rises overlap, directly or through others, a
 steps are separate exactly if there is an instant at which no mode is on its way and both an
 earlier and a later mode exist: the staircase has a tread there. Only the order of events in time
 enters, so the count is the same in steps, in effective time and in log-time (up to interpolation),
-and does not change with the scale of any curve.
+and does not change with the scale of any curve. (A positive `tread` asks for more than order.)
 """
 
 import jax

@@ -2,8 +2,7 @@
 
 `output_scale` multiplies the initial weights of the output layer alone: at 1e-3 the function starts
 near zero, as the theory of stepwise learning asks, while the features below start at their usual
-size. Layers have no biases, so a network starts as an odd-free, mean-preserving function of its
-input and no mode is spent on a constant.
+size. Layers have no biases, so f(0) = 0 and the networks are positively homogeneous in their input.
 """
 
 from collections.abc import Sequence

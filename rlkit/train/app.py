@@ -81,7 +81,7 @@ def open_run(experiment: str, config: Any, options: Options, *, seeds: int | Non
     """
     mesh = meshes.parse(options.mesh)
     name = options.name or name_from(config, type(config)())
-    folder = Path(options.out) / experiment / name
+    folder = Path(options.out).expanduser() / experiment / name
     is_first = meshes.is_first_process()
     writer = refusal = None
     with ExitStack() as held:
@@ -124,6 +124,9 @@ def main(
     usage = f"{doc.strip()}\n\npython -m experiments.{experiment} [--flag=value ...]"
     try:
         config, options = parse(argv, config_class, Options, presets=presets, usage=usage)
+        if options.name is not None and Path(options.name).name != options.name:
+            # With a path in it, one run's --overwrite could reach another's files.
+            raise UsageError(f"--name={options.name} must be a plain folder name")
         meshes.start_processes(options)
         text = report(run(config, options))
         if meshes.is_first_process():
@@ -219,7 +222,11 @@ _LOCK = ".lock"
 @contextmanager
 def _lock(folder: Path):
     """Holds the folder for this process; the lock goes with the process, however it ends."""
-    with (folder / _LOCK).open("a") as file:
+    try:
+        opened = (folder / _LOCK).open("a")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

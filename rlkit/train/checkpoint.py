@@ -53,7 +53,7 @@ class Checkpoints:
         if is_first_process():
             self._folder.mkdir(parents=True, exist_ok=True)
             for partial in self._folder.glob(".*"):  # left behind by a run that was killed
-                shutil.rmtree(partial)
+                shutil.rmtree(partial, ignore_errors=True)
         wait_for_all(f"{folder} is ready")
 
     def due(self, step: int, steps: int) -> bool:

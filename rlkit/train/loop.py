@@ -86,7 +86,8 @@ def fit(
         NonFiniteError: a scalar of an update is infinite or NaN; it says which, of which step
             (and seed), and names the last good checkpoint. So too where a parameter is when the
             loop pauses, for the scalars of that step may be those of the weights before.
-        DataError: the stream ended before the last step.
+        DataError: the stream ended before the last step, or the records of a resumed run lack
+            probe points that its checkpoint has behind it.
         UsageError: there are more than `steps` behind the state or the checkpoint, or a stream
             that cannot be resumed meets checkpoints.
     """
@@ -100,16 +101,23 @@ def fit(
     if stream is not None and checkpoints is not None and not hasattr(stream, "get_state"):
         raise UsageError("a stream without get_state and set_state cannot be checkpointed")
 
+    resumed = False
     state = _copy(state)  # the loop donates its buffers, and those must not be the caller's
     if checkpoints is not None and (saved := checkpoints.restore(state)) is not None:
-        state, position = saved
+        (state, position), resumed = saved, True
         if stream is not None:
             stream.set_state(position)
     done = int(np.ravel(state.step)[0])
     if done > steps:
         raise UsageError(f"steps={steps}, but {done} are already behind this run")
     if writer is not None:
-        writer.keep_until(done if done else -1)
+        kept = writer.keep_until(done if done else -1)
+        lost = {p for p in probe_at if p <= done} - kept
+        if resumed and lost:
+            raise DataError(
+                f"the records lack step {min(lost)}, which the checkpoint at step {done} has "
+                "behind it; were they cut? --overwrite starts afresh"
+            )
 
     def look(step: int, scalars: dict) -> None:
         seen = scalars

@@ -55,8 +55,10 @@ class Writer:
         if self._also is not None:
             self._also(step, scalars)
 
-    def keep_until(self, step: int) -> None:
-        """Drops everything after `step` (-1: everything), a torn last line included."""
+    def keep_until(self, step: int) -> set[int]:
+        """Drops what comes after `step` (-1: everything), a torn last line too; returns the rest's
+        steps.
+        """
         kept = [line for line in _whole_lines(self._lines) if line["step"] <= step]
         if kept:
             partial = self._lines.with_suffix(".partial")
@@ -68,6 +70,7 @@ class Writer:
             name, _, is_partial = path.name.partition(".npz")
             if is_partial or (name.isdecimal() and int(name) > step):
                 path.unlink()
+        return {line["step"] for line in kept}
 
 
 class Records:

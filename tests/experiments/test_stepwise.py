@@ -96,13 +96,27 @@ def test_spectral_loss_on_digits_claims_no_prediction(study):
     assert "modes" not in summary
 
 
-def test_adam_in_place_of_the_flow_does_not_hold(study):
-    """The study can say no."""
-    config = stepwise.Config(
-        data="gaussian", dim=3, optimizer="adam", lr=1e-3, steps=2000, init_scale=1e-4, seeds=1
-    )
+def test_steps_too_coarse_for_the_flow_do_not_hold(study):
+    """The study can say no: plain descent at the Runge-Kutta step lags by more than 3 percent."""
+    config = stepwise.Config(data="gaussian", dim=3, optimizer="sgd", lr=0.05, seeds=1)
     summary = study(**dataclasses.asdict(config)).summary
-    assert "NO" in {held for _, _, held in stepwise.claims(summary, config)}
+    found = {text: held for text, _, held in stepwise.claims(summary, config)}
+    assert found["step times as predicted, within 3 % (modes with gap >= 1.3)"] == "NO"
+
+
+def test_modes_that_were_not_reached_do_not_count_as_predicted(study):
+    config = stepwise.Config(data="gaussian", dim=3, steps=100, seeds=1)
+    summary = study(**dataclasses.asdict(config)).summary
+    _, found, held = stepwise.claims(summary, config)[0]
+    assert "not reached" in found
+    assert held == "NO"
+
+
+@pytest.mark.parametrize("fields", [{"optimizer": "adam"}, {"batch_size": 16}])
+def test_what_is_not_gradient_flow_on_fixed_pairs_gets_no_prediction(study, fields):
+    summary = study(dim=2, pairs=32, seeds=1, steps=10, probes=10, **fields).summary
+    assert "modes" not in summary
+    assert "final_distance" not in summary
 
 
 # --- networks ---
@@ -185,6 +199,10 @@ def test_report_names_the_figure_that_was_written(tmp_path, capsys):
         ("--views=swirl:1", "swirl"),
         ("--pairs=100000", "--pairs=100000"),
         ("--lr=nan", "lr"),
+        ("--dim=65", "more than the 64 dimensions"),
+        ("--name=../b", "--name=../b"),
+        ("--seed=99999999999999999999", "--seed"),
+        ("--init_scale=1e300", "--init_scale"),
         ("--mesh=rows:2", "--mesh=rows:2"),
         ("--mesh=data:3", "3 devices"),
         ("--preset=huge", "huge"),
@@ -225,6 +243,15 @@ def test_a_diverging_run_stops_with_the_step_and_exit_code_1(tmp_path, capsys):
     assert "step" in said
     assert "loss" in said
     assert not (tmp_path / "stepwise" / "d" / "summary.json").exists()
+
+
+def test_cut_records_are_refused_with_exit_code_1(tmp_path, capsys):
+    assert command(tmp_path, *TINY, "--name=e") == 0
+    path = tmp_path / "stepwise" / "e" / "records.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    capsys.readouterr()
+    assert command(tmp_path, *TINY, "--name=e") == 1
+    assert "the records lack step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
