@@ -49,7 +49,7 @@ class Config:
 
     steps: int = flag(500, "updates in each timed run", at_least=2)
     repeats: int = flag(5, "timed runs of each kind", at_least=1)
-    pairs: int = flag(512, "positive pairs, all of them in each step", at_least=2, at_most=1437)
+    pairs: int = flag(256, "positive pairs, all of them in each step", at_least=2, at_most=1437)
     seeds: int = flag(8, "runs side by side in one program", at_least=2)
     json: str | None = flag(None, "file that the numbers are also written to")
 
