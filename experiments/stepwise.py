@@ -94,7 +94,8 @@ PRESETS = {
 }
 
 # What a network is trained with where the flags leave it open: a minute or two on two cores, no
-# oscillation, and a start small enough that a step is over before the next begins. SimCLR's softmax
+# oscillation, and a start small enough that most steps are over before the next begins (settled on
+# seeds 0 to 4; CHANGELOG says what other seeds gave). SimCLR's softmax
 # sees n^2 pairs and saturates early, so it gets fewer of them, the smallest start and no momentum,
 # whose memory of ten updates would blur its short steps.
 NETWORK_DEFAULTS = {
