@@ -68,8 +68,8 @@ class PatchConv(nn.Module):
     """A 3 x 3 convolution, zero padding of 1, written as a matrix product over patches.
 
     The same function as `flax.linen.Conv` with this padding. A product stays one under `vmap` over
-    seeds, where a convolution becomes a grouped one, and inside a compiled loop on CPU, where XLA's own
-    convolution is slow.
+    seeds, where a convolution becomes a grouped one, and is fast inside a compiled loop on CPU,
+    where XLA's own convolution is slow.
     """
 
     features: int
