@@ -19,13 +19,13 @@ demo: .venv/ready ## the main result on scikit-learn's digits: predicted and mea
 	$(BIN)/python -m experiments.stepwise --quiet
 
 test: lint ## what CI runs: lint, import contracts, all tests but the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-fast: .venv/ready ## the library alone, without notebooks and whole experiments
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/losses tests/metrics tests/theory tests/data
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests/losses tests/metrics tests/theory tests/data
 
 test-slow: .venv/ready ## the rest: minutes each; what a nightly job runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -3,7 +3,12 @@
 import os
 
 # Eight virtual devices let the sharding tests run on any machine; this must precede jax's start.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# The programs are small and run once or twice: compiling them is what takes the time.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true",
+)
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis

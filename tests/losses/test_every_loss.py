@@ -1,4 +1,7 @@
-"""What every loss owes: its reference, its gradient, its laws, its edges, its shards."""
+"""What every loss owes: its reference, its gradient, its laws, its edges, its options, its shards.
+
+All tests of one loss run in one process, so that its few programs are compiled once.
+"""
 
 import functools
 import importlib
@@ -8,67 +11,41 @@ import subprocess
 import sys
 
 import hypothesis
-import hypothesis.extra.numpy
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.test_util import check_grads
 
 import rlkit.losses
+from tests.losses.case import (
+    compiled_with_gradient,
+    derivatives,
+    embeddings,
+    generic,
+    labels_of,
+    value,
+)
 from tests.losses.cases import CASES
 
-every_loss = pytest.mark.parametrize("case", CASES, ids=str)
+
+def over(cases):
+    return pytest.mark.parametrize(
+        "case",
+        [pytest.param(c, id=str(c), marks=pytest.mark.xdist_group(f"loss {c}")) for c in cases],
+    )
 
 
-@functools.cache
-def compiled(case):
-    return jax.jit(case.loss)
+every_loss = over(CASES)
 
 
-@functools.cache
-def compiled_with_gradient(case):
-    """Mean loss, gradients to all arrays."""
-    count = 2 + len(case.extra)
-
-    def mean(*arrays):
-        return jnp.mean(case.loss(*arrays))
-
-    return jax.jit(jax.value_and_grad(mean, argnums=tuple(range(count))))
-
-
-def value(case, arrays):
-    """The loss in double precision."""
-    with jax.enable_x64(True):
-        return np.asarray(compiled(case)(*(jnp.asarray(a, jnp.float64) for a in arrays)))
-
-
-def generic(case, seed=0, n=None):
-    """Related views, in general position."""
-    rng = np.random.default_rng(seed)
-    shape = (n or case.shape[0], case.shape[1])
-    anchor = rng.normal(size=shape)
-    positive = anchor + 0.5 * rng.normal(size=shape)
-    return (anchor, positive, *(rng.normal(size=extra) for extra in case.extra))
+def losses_with(option):
+    return over([c for c in CASES if c.takes(option)])
 
 
 def same(actual, desired):
     np.testing.assert_allclose(actual, desired, rtol=1e-10, atol=1e-10)
-
-
-# Half-precision numbers: zeros, duplicates and constant columns come up, and products of them are
-# far from the rounding of float64.
-entries = st.floats(-3, 3, width=16, allow_subnormal=False)
-
-
-@st.composite
-def embeddings(draw, case):
-    shapes = (case.shape, case.shape, *case.extra)
-    return tuple(
-        draw(hypothesis.extra.numpy.arrays(np.float64, s, elements=entries)) for s in shapes
-    )
 
 
 def rotation_of(dimension, seed):
@@ -83,50 +60,68 @@ def rotation_of(dimension, seed):
 @hypothesis.given(data=st.data())
 def test_equals_its_reference(case, data):
     arrays = data.draw(embeddings(case))
-    same(value(case, arrays), case.reference(*arrays))
+    same(value(case, arrays), case.expected(arrays))
 
 
 @every_loss
-def test_gradients_of_first_and_second_order(case, x64):
-    check_grads(compiled(case), generic(case), order=1, modes=("fwd",))
-    check_grads(compiled(case), generic(case), order=2, modes=("rev",))
+def test_derivatives_equal_finite_differences(case, x64):
+    """First order in both modes, and the gradient's own derivative."""
+    step = 1e-5
+    rng = np.random.default_rng(5)
+    arrays, labels = tuple(map(jnp.asarray, generic(case))), labels_of(case, case.rows)
+    u = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in arrays)
+    w = jnp.asarray(rng.normal(size=value(case, arrays).shape))
+    forward, gradient, second = derivatives(case)(arrays, labels, u, w)
+    ahead, behind = (
+        tuple(a + sign * step * b for a, b in zip(arrays, u, strict=True)) for sign in (1, -1)
+    )
+    slope = (value(case, ahead) - value(case, behind)) / (2 * step)
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+    near(forward, slope)
+    along_u = sum(jnp.sum(g * b) for g, b in zip(gradient, u, strict=True))
+    near(along_u, jnp.sum(w * slope))
+    gradients = [derivatives(case)(x, labels, u, w)[1] for x in (ahead, behind)]
+    for found, high, low in zip(second, *gradients, strict=True):
+        near(found, (high - low) / (2 * step))
 
 
 # --- laws ----------------------------------------------------------------------------------------
 
 
-@every_loss
+@over([c for c in CASES if c.permutation])
 @hypothesis.given(data=st.data())
-def test_permuting_the_pairs_permutes_the_values(case, data):
-    anchor, positive, *extra = data.draw(embeddings(case))
-    order = np.array(data.draw(st.permutations(range(case.shape[0]))))
-    before = value(case, (anchor, positive, *extra))
-    after = value(case, (anchor[order], positive[order], *extra))
-    if before.ndim:  # one value per anchor, or one for each view of it
-        before = before.reshape(-1, case.shape[0])[:, order].ravel()
+def test_permuting_the_examples_permutes_the_values(case, data):
+    arrays, n = data.draw(embeddings(case)), case.rows
+    order = np.array(data.draw(st.permutations(range(n))))
+    labels = labels_of(case, n)
+    before = value(case, arrays)
+    shuffled = (*(a[order] for a in arrays[: case.views]), *arrays[case.views :])
+    after = value(case, shuffled, None if labels is None else labels[order])
+    if before.ndim and before.size % n == 0:  # one value per anchor, or one for each view of it
+        before = before.reshape(-1, n)[:, order].ravel()
     same(after, before)
 
 
 def rotated(case, arrays, seed):
-    rotation = rotation_of(case.shape[1], seed)
+    rotation = rotation_of(case.shape[-1], seed)
     return value(case, [a @ rotation for a in arrays])
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.rotation], ids=str)
+@over([c for c in CASES if c.rotation])
 @hypothesis.given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 def test_rotation_changes_nothing(case, data, seed):
     arrays = data.draw(embeddings(case))
     same(rotated(case, arrays, seed), value(case, arrays))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.scale], ids=str)
+@over([c for c in CASES if c.scale])
 @hypothesis.given(data=st.data(), scale=st.floats(1e-3, 1e3))
 def test_scale_changes_nothing(case, data, scale):
     arrays = data.draw(embeddings(case))
     same(value(case, [scale * a for a in arrays]), value(case, arrays))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.swap], ids=str)
+@over([c for c in CASES if c.swap])
 @hypothesis.given(data=st.data())
 def test_swapping_the_views_changes_nothing(case, data):
     anchor, positive, *extra = data.draw(embeddings(case))
@@ -138,22 +133,22 @@ def test_swapping_the_views_changes_nothing(case, data):
 
 @every_loss
 def test_a_law_that_the_table_denies_is_broken(case):
-    anchor, positive, *extra = arrays = generic(case)
+    arrays = generic(case)
     plain = value(case, arrays).mean()
     changed = {
-        "rotation": rotated(case, arrays, seed=1).mean(),
-        "scale": value(case, [2 * a for a in arrays]).mean(),
-        "swap": value(case, (positive, anchor, *extra)).mean(),
+        "rotation": lambda: rotated(case, arrays, seed=1).mean(),
+        "scale": lambda: value(case, [2 * a for a in arrays]).mean(),
+        "swap": lambda: value(case, (arrays[1], arrays[0], *arrays[2:])).mean(),
     }
     for law, other in changed.items():
-        assert getattr(case, law) or abs(other - plain) > 1e-3, law
+        assert getattr(case, law) is not False or abs(other() - plain) > 1e-3, law
 
 
 @every_loss
 @hypothesis.given(data=st.data())
 def test_never_below_its_bound(case, data):
     arrays = data.draw(embeddings(case))
-    assert np.all(value(case, arrays) >= case.lower_bound(case.shape[1]) - 1e-12)
+    assert np.all(value(case, arrays) >= case.lower_bound(case.shape[-1]) - 1e-12)
 
 
 # --- edges ---------------------------------------------------------------------------------------
@@ -172,20 +167,21 @@ def all_at_one_point(case):
 
 
 def identical_views(case):
-    anchor, _, *extra = generic(case)
-    return (anchor, anchor, *extra)
+    first, *others = generic(case)
+    return (*[first] * case.views, *others[case.views - 1 :])
 
 
 def duplicated_pairs(case):
-    anchor, positive, *extra = generic(case)
-    anchor[1:], positive[1:] = anchor[:1], positive[:1]
-    return (anchor, positive, *extra)
+    arrays = generic(case)
+    for a in arrays[: case.views]:
+        a[1:] = a[:1]
+    return arrays
 
 
 def constant_dimension(case):
     arrays = generic(case)
     for a in arrays:
-        a[:, 0] = 1.3  # the float32 mean of five of them is another number
+        a[..., 0] = 1.3  # the float32 mean of five of them is another number
     return arrays
 
 
@@ -212,72 +208,151 @@ EDGES = (
 )
 
 
+def loss_and_gradients(case, arrays):
+    return compiled_with_gradient(case)(tuple(arrays), labels_of(case, arrays[0].shape[0]))
+
+
 @every_loss
 @pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
 def test_edge_has_the_reference_value_and_a_finite_gradient(case, edge):
     arrays = [np.asarray(a, np.float32) for a in edge(case)]
-    loss, gradients = compiled_with_gradient(case)(*arrays)
-    exact = np.mean(case.reference(*(a.astype(np.float64) for a in arrays)))
-    np.testing.assert_allclose(loss, exact, rtol=1e-5, atol=2e-6)
+    loss, gradients = loss_and_gradients(case, arrays)
+    exact = np.mean(case.expected([a.astype(np.float64) for a in arrays]))
+    np.testing.assert_allclose(loss, exact, rtol=case.loose, atol=2e-6)
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
 @every_loss
 def test_bfloat16_is_accumulated_in_float32(case):
     arrays = [jnp.asarray(a, jnp.bfloat16) for a in generic(case)]
-    loss, gradients = compiled_with_gradient(case)(*arrays)
-    exact = np.mean(case.reference(*(np.asarray(a, np.float64) for a in arrays)))
+    loss, gradients = loss_and_gradients(case, arrays)
+    exact = np.mean(case.expected([np.asarray(a, np.float64) for a in arrays]))
     assert loss.dtype == jnp.float32
-    np.testing.assert_allclose(loss, exact, rtol=1e-5)
+    np.testing.assert_allclose(loss, exact, rtol=case.loose)
     assert all(g.dtype == jnp.bfloat16 and jnp.all(jnp.isfinite(g)) for g in gradients)
 
 
 @every_loss
 def test_nan_is_not_hidden(case):
-    anchor, *others = (np.asarray(a, np.float32) for a in generic(case))
-    anchor[2, 1] = np.nan
-    loss, _ = compiled_with_gradient(case)(anchor, *others)
+    first, *others = (np.asarray(a, np.float32) for a in generic(case))
+    first[2, ..., -1] = np.nan
+    loss, _ = loss_and_gradients(case, (first, *others))
     assert np.isnan(loss)
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def compiled_with_option(case, option):
+    """Values and gradients with one array-valued option."""
+
+    def total(arrays, labels, given):
+        values = case.loss(*case.arguments(arrays, labels), **{option: given})
+        return jnp.sum(values), values
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+@losses_with("where")
+def test_rows_that_are_padding_count_for_nothing(case, x64):
+    """They hold NaN, and all is as in the smaller batch."""
+    n, d = case.rows, case.views
+    arrays = generic(case, seed=2)
+    kept = np.arange(n) != 1
+    labels = labels_of(case, n)
+    smaller = (*(a[kept] for a in arrays[:d]), *arrays[d:])
+    expected = case.expected(smaller, None if labels is None else labels[kept])
+    poisoned = [a.copy() for a in arrays]
+    for a in poisoned[:d]:
+        a[1] = np.nan
+    (_, values), gradients = compiled_with_option(case, "where")(
+        tuple(map(jnp.asarray, poisoned)), labels, jnp.asarray(kept)
+    )
+    if values.ndim and values.size % n == 0:
+        shaped = np.asarray(values).reshape(-1, n)
+        same(shaped[:, kept].ravel(), expected)
+        assert np.all(shaped[:, 1] == 0)
+    else:
+        same(values, expected)
+    for g in gradients[:d]:
+        assert np.all(np.isfinite(g))
+        assert np.all(g[1] == 0)
+
+
+@losses_with("block_size")
+def test_blocks_change_neither_values_nor_gradients(case, x64):
+    """Two rows at a time, of five: the last block is half full."""
+    arrays, labels = tuple(map(jnp.asarray, generic(case, seed=3))), labels_of(case, case.rows)
+    whole, gradients = compiled_with_gradient(case)(arrays, labels)
+    loss, in_blocks = compiled_with_gradient(case, block_size=2)(arrays, labels)
+    np.testing.assert_allclose(loss, whole, rtol=1e-12)
+    for found, expected in zip(in_blocks, gradients, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@losses_with("ids")
+def test_equal_ids_are_masked_pairs(case, x64):
+    arrays = tuple(map(jnp.asarray, generic(case, seed=4)))
+    ids = jnp.arange(case.rows) // 2
+    labels = labels_of(case, case.rows)
+    (_, by_ids), _ = compiled_with_option(case, "ids")(arrays, labels, ids)
+    mask = ids[:, None] == ids[None, :]
+    (_, by_mask), _ = compiled_with_option(case, "mask")(arrays, labels, mask)
+    same(by_ids, by_mask)
+    distinct = jnp.arange(case.rows)
+    (_, plain), _ = compiled_with_option(case, "ids")(arrays, labels, distinct)
+    same(plain, value(case, arrays))
+    assert np.max(np.abs(plain - by_ids)) > 1e-3
+
+
+@losses_with("mask")
+def test_a_masked_batch_without_negatives_teaches_nothing(case, x64):
+    """Where the gradient is 0 because nothing is compared, or the loss needs no negatives."""
+    arrays = tuple(map(jnp.asarray, generic(case, seed=4)))
+    if case.extra or case.labels:
+        pytest.skip("there are other negatives, or other positives")
+    everything = jnp.ones((case.rows, case.rows), bool)
+    (_, values), gradients = compiled_with_option(case, "mask")(arrays, None, everything)
+    alone = np.stack([value(case, [a[i : i + 1] for a in arrays]) for i in range(case.rows)])
+    same(values.reshape(-1, case.rows), alone.T)
+    assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
 # --- shards --------------------------------------------------------------------------------------
 
 
 def sharded_inputs(case):
-    return generic(case, seed=3, n=16)
-
-
-@jax.jit
-def all_losses(inputs):
-    """One program for the whole table: compiling is what takes the time here."""
-    return {case.name: compiled_with_gradient(case)(*inputs[case.name]) for case in CASES}
+    arrays = generic(case, seed=3, n=16)
+    labels = labels_of(case, 16)
+    return arrays, labels
 
 
 @functools.cache
-def on_devices(count):
+def on_devices(case, count):
     mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     replicated = NamedSharding(mesh, PartitionSpec())
+    arrays, labels = sharded_inputs(case)
     with jax.enable_x64(True):
-        return all_losses(
-            {
-                case.name: tuple(
-                    jax.device_put(jnp.asarray(a), rows if i < 2 else replicated)
-                    for i, a in enumerate(sharded_inputs(case))
-                )
-                for case in CASES
-            }
+        arrays = tuple(
+            jax.device_put(jnp.asarray(a), rows if i < case.views else replicated)
+            for i, a in enumerate(arrays)
         )
+        labels = None if labels is None else jax.device_put(labels, rows)
+        return compiled_with_gradient(case)(arrays, labels)
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
+)
 @every_loss
 def test_a_sharded_batch_gives_the_global_loss(case, count):
-    loss, gradients = on_devices(count)[case.name]
-    alone, gradients_alone = on_devices(1)[case.name]
+    loss, gradients = on_devices(case, count)
+    alone, gradients_alone = on_devices(case, 1)
     assert len(gradients[0].sharding.device_set) == count
-    np.testing.assert_allclose(loss, alone, rtol=1e-12)
+    np.testing.assert_allclose(loss, alone, rtol=1e-12, atol=1e-12)
     for sharded, single in zip(gradients, gradients_alone, strict=True):
         np.testing.assert_allclose(sharded, single, rtol=1e-9, atol=1e-12)
 
@@ -286,7 +361,7 @@ def test_a_sharded_batch_gives_the_global_loss(case, count):
 
 
 def test_importing_the_losses_imports_no_heavy_library():
-    names = [f"rlkit.losses.{m.name}" for m in pkgutil.iter_modules(rlkit.losses.__path__)]
+    names = [m.name for m in pkgutil.walk_packages(rlkit.losses.__path__, "rlkit.losses.")]
     assert names
     for name in names:
         importlib.import_module(name)
