@@ -24,8 +24,8 @@ test: lint ## what CI runs: lint, import contracts, all tests but the slow ones
 test-fast: .venv/ready ## the library alone, without notebooks and whole experiments
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests/losses tests/metrics tests/theory tests/data
 
-test-slow: .venv/ready ## the rest: minutes each; what a nightly job runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow
+test-slow: .venv/ready ## the rest, and random tests on many more examples: a nightly job's
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "slow or hypothesis" --hypothesis-profile=thorough
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -26,14 +26,19 @@ def in_blocks(rows: Callable[[Any], Any], operands: Any, *, block_size: int | No
         raise ValueError(f"block_size must be at least 1, not {block_size}")
     if block_size is None or block_size >= n:
         return rows(operands)
-    blocks = -(-n // block_size)
-    last = jnp.minimum(jnp.arange(blocks * block_size), n - 1)
+    last = jnp.minimum(jnp.arange(-(-n // block_size) * block_size), n - 1)
+    padded = jax.tree.map(lambda leaf: leaf if len(last) == n else leaf[last], operands)
+    blocks = each_block(rows, padded, block_size=block_size)
+    return jax.tree.map(lambda leaf: leaf.reshape(len(last), *leaf.shape[2:])[:n], blocks)
+
+
+def each_block(f: Callable[[Any], Any], operands: Any, *, block_size: int) -> Any:
+    """`f` of each block of `block_size` rows, stacked; it must divide their number.
+
+    What a block computes is its own affair: a sum over its rows, say.
+    """
 
     def split(leaf):
-        padded = leaf if len(last) == n else leaf[last]
-        return padded.reshape(blocks, block_size, *leaf.shape[1:])
+        return leaf.reshape(-1, block_size, *leaf.shape[1:])
 
-    def join(leaf):
-        return leaf.reshape(blocks * block_size, *leaf.shape[2:])[:n]
-
-    return jax.tree.map(join, jax.lax.map(jax.checkpoint(rows), jax.tree.map(split, operands)))
+    return jax.lax.map(jax.checkpoint(f), jax.tree.map(split, operands))

@@ -2,12 +2,17 @@
 
 import os
 
+import jaxlib
+
 # Eight virtual devices let the sharding tests run on any machine; this must precede jax's start.
 # The programs are small and run once or twice: compiling them is what takes the time.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true",
+    " --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+    # Later versions end the process at this one.
+    + " --xla_cpu_use_fusion_emitters=false"
+    * jaxlib.__version__.startswith("0.10."),
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -17,13 +22,14 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-hypothesis.settings.register_profile(
-    "rlkit",
-    deadline=None,  # the first example of a shape compiles
-    max_examples=25,
-    derandomize=True,  # a failure on one machine is a failure on every machine
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
+for name, examples in (("rlkit", 10), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        name,
+        deadline=None,  # the first example of a shape compiles
+        max_examples=examples,
+        derandomize=True,  # a failure on one machine is a failure on every machine
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("rlkit")
 
 

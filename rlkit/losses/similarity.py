@@ -2,6 +2,9 @@
 
 They alone decide whether embeddings are normalised. Any function of this shape can be passed to a
 loss as `similarity=`. Matrix products follow `jax_default_matmul_precision`, as everywhere in jax.
+
+Distances have the same shape, and losses take them as `distance=`: `euclidean`,
+`squared_euclidean`, `cosine_distance`.
 """
 
 import functools
@@ -11,32 +14,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlkit.numerics import promote, safe_normalize
+from rlkit.numerics import promote, safe_normalize, safe_sqrt
 from rlkit.typing import Scalar
 
 Similarity = Callable[[Array, Array], Array]
+Distance = Callable[[Array, Array], Array]
 
 
 def dot(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
     r"""Inner products $x_i \cdot y_j$ of the embeddings as they are."""
-    if x is y:
-        return _gram(promote(x))
     return promote(x) @ promote(y).T
-
-
-@jax.custom_jvp
-def _gram(x: Float[Array, "n d"]) -> Float[Array, "n n"]:
-    """All inner products of one set with itself."""
-    return x @ x.T
-
-
-@_gram.defjvp
-def _gram_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    # Written so, its transpose is (G + G^T) x: one product on the way back where the product rule
-    # would do two.
-    one_way = tangent @ x.T
-    return _gram(x), one_way + one_way.T
 
 
 def cosine(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
@@ -44,8 +31,8 @@ def cosine(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"
 
     A zero vector has similarity 0 to everything, and gradient 0.
     """
-    unit = safe_normalize(promote(x))
-    return dot(unit, unit if x is y else safe_normalize(promote(y)))
+    unit = _unit(x)
+    return dot(unit, unit if x is y else _unit(y))
 
 
 def rms_cosine(
@@ -70,6 +57,74 @@ def rms_cosine(
         return z / jnp.sqrt(jnp.where(mean_square == 0, 1.0, mean_square))
 
     return dot(scaled(x), scaled(y))
+
+
+def euclidean(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    r"""Distances $\lVert x_i - y_j \rVert$.
+
+    Coincident points have distance 0 and gradient 0, which is the mean of the gradients around
+    them. For points close to each other, see `squared_euclidean`.
+    """
+    return safe_sqrt(squared_euclidean(x, y))
+
+
+def squared_euclidean(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    r"""Squared distances $\lVert x_i - y_j \rVert^2$.
+
+    Taken from the differences: in $\lVert x \rVert^2 + \lVert y \rVert^2 - 2 x \cdot y$ single
+    precision loses all digits of points that are closer than 3e-4 of their norm. O(n m) memory, in
+    both directions.
+    """
+    return _squared_differences(promote(x), promote(y))
+
+
+@jax.custom_jvp
+def _squared_differences(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    # The compiler fuses the sum into the difference: no array of n * m * d numbers comes to be.
+    return jnp.sum(jnp.square(x[:, None, :] - y[None, :, :]), axis=2)
+
+
+@_squared_differences.defjvp
+def _squared_differences_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    # 2 (x - y) . (dx - dy), multiplied out: on the way back these are matrix products, where the
+    # rule of the difference would store n * m * d numbers. It errs like inputs rounded once more,
+    # provided that products keep their digits and a common offset goes first.
+    offset = _middle(y)
+    u, v = x - offset, y - offset
+    own = jnp.sum(u * dx, axis=1)[:, None] + jnp.sum(v * dy, axis=1)[None, :]
+    crossed = sum(jnp.matmul(a, b.T, precision="highest") for a, b in ((u, dy), (dx, v)))
+    return _squared_differences(x, y), 2 * (own - crossed)
+
+
+def _middle(y):
+    """The mean of the points to half its digits, without gradient."""
+    mean = jax.lax.stop_gradient(jnp.mean(y, axis=0, keepdims=True))
+    kind = jnp.finfo(mean.dtype)
+    # Compilers compute the mean anew where it is used, fused and so rounded in other ways; only
+    # what is subtracted from both sides alike costs no digits.
+    return jax.lax.reduce_precision(
+        mean, exponent_bits=int(kind.nexp), mantissa_bits=int(kind.nmant) // 2
+    )
+
+
+def cosine_distance(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    r"""One minus the cosine, in [0, 2]: half the squared distance of the normalised points.
+
+    A zero vector has distance 1 from everything, and gradient 0.
+    """
+    return 1 - cosine(x, y)
+
+
+def inner_map(similarity: Similarity) -> Callable[[Array], Array] | None:
+    """The f, row by row, of a similarity that is f(x) @ f(y).T; None if it is not known as one."""
+    if similarity is dot:
+        return promote
+    return _unit if similarity is cosine else None
+
+
+def _unit(x):
+    return safe_normalize(promote(x))
 
 
 def is_rowwise(similarity: Similarity) -> bool:

@@ -20,7 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import rlkit.losses
 from tests.losses.case import (
-    compiled_with_gradient,
+    compiled,
+    compiled_with_options,
     derivatives,
     embeddings,
     generic,
@@ -30,11 +31,25 @@ from tests.losses.case import (
 from tests.losses.cases import CASES
 
 
-def over(cases):
-    return pytest.mark.parametrize(
-        "case",
-        [pytest.param(c, id=str(c), marks=pytest.mark.xdist_group(f"loss {c}")) for c in cases],
-    )
+def first_forms():
+    """Of the rows of one function, the first."""
+    seen = {}
+    for case in CASES:
+        seen.setdefault(getattr(case.loss, "func", case.loss), case)
+    return {str(case) for case in seen.values()}
+
+
+FIRST_FORMS = first_forms()
+
+
+def over(cases, *, all_forms=False):
+    """Parametrises over rows of the table; those of a function's further forms are slow tests."""
+    parameters = []
+    for case in cases:
+        slow = [pytest.mark.slow] * (not all_forms and str(case) not in FIRST_FORMS)
+        marks = [pytest.mark.xdist_group(f"loss {case}"), *slow]
+        parameters.append(pytest.param(case, id=str(case), marks=marks))
+    return pytest.mark.parametrize("case", parameters)
 
 
 every_loss = over(CASES)
@@ -56,21 +71,21 @@ def rotation_of(dimension, seed):
 # --- reference and gradient ----------------------------------------------------------------------
 
 
-@every_loss
+@over(CASES, all_forms=True)
 @hypothesis.given(data=st.data())
 def test_equals_its_reference(case, data):
     arrays = data.draw(embeddings(case))
     same(value(case, arrays), case.expected(arrays))
 
 
-@every_loss
+@over([c for c in CASES if not c.detached], all_forms=True)
 def test_derivatives_equal_finite_differences(case, x64):
     """First order in both modes, and the gradient's own derivative."""
     step = 1e-5
     rng = np.random.default_rng(5)
-    arrays, labels = tuple(map(jnp.asarray, generic(case))), labels_of(case, case.rows)
-    u = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in arrays)
-    w = jnp.asarray(rng.normal(size=value(case, arrays).shape))
+    arrays, labels = generic(case), labels_of(case, case.rows)
+    u = tuple(rng.normal(size=a.shape) for a in arrays)
+    w = rng.normal(size=value(case, arrays).shape)
     forward, gradient, second = derivatives(case)(arrays, labels, u, w)
     ahead, behind = (
         tuple(a + sign * step * b for a, b in zip(arrays, u, strict=True)) for sign in (1, -1)
@@ -78,11 +93,11 @@ def test_derivatives_equal_finite_differences(case, x64):
     slope = (value(case, ahead) - value(case, behind)) / (2 * step)
     near = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
     near(forward, slope)
-    along_u = sum(jnp.sum(g * b) for g, b in zip(gradient, u, strict=True))
-    near(along_u, jnp.sum(w * slope))
+    along_u = sum(np.sum(np.asarray(g) * b) for g, b in zip(gradient, u, strict=True))
+    near(along_u, np.sum(w * slope))
     gradients = [derivatives(case)(x, labels, u, w)[1] for x in (ahead, behind)]
     for found, high, low in zip(second, *gradients, strict=True):
-        near(found, (high - low) / (2 * step))
+        near(found, (np.asarray(high) - np.asarray(low)) / (2 * step))
 
 
 # --- laws ----------------------------------------------------------------------------------------
@@ -209,7 +224,8 @@ EDGES = (
 
 
 def loss_and_gradients(case, arrays):
-    return compiled_with_gradient(case)(tuple(arrays), labels_of(case, arrays[0].shape[0]))
+    (loss, _), gradients = compiled(case)(tuple(arrays), labels_of(case, arrays[0].shape[0]))
+    return loss, gradients
 
 
 @every_loss
@@ -235,7 +251,7 @@ def test_bfloat16_is_accumulated_in_float32(case):
 @every_loss
 def test_nan_is_not_hidden(case):
     first, *others = (np.asarray(a, np.float32) for a in generic(case))
-    first[2, ..., -1] = np.nan
+    first.reshape(len(first), -1)[2, -1] = np.nan
     loss, _ = loss_and_gradients(case, (first, *others))
     assert np.isnan(loss)
 
@@ -243,15 +259,17 @@ def test_nan_is_not_hidden(case):
 # --- options -------------------------------------------------------------------------------------
 
 
-@functools.cache
-def compiled_with_option(case, option):
-    """Values and gradients with one array-valued option."""
-
-    def total(arrays, labels, given):
-        values = case.loss(*case.arguments(arrays, labels), **{option: given})
-        return jnp.sum(values), values
-
-    return jax.jit(jax.value_and_grad(total, has_aux=True))
+def with_options(case, arrays, labels, **given):
+    """Values and gradients; options that the loss takes and that are not given say nothing."""
+    n = case.rows
+    silent = {
+        "where": np.ones(n, bool),
+        "ids": np.arange(n),
+        "mask": np.zeros((n, n), bool),
+    }
+    options = {name: given.get(name, silent[name]) for name in silent if case.takes(name)}
+    (_, values), gradients = compiled_with_options(case)(arrays, labels, options)
+    return values, gradients
 
 
 @losses_with("where")
@@ -266,9 +284,7 @@ def test_rows_that_are_padding_count_for_nothing(case, x64):
     poisoned = [a.copy() for a in arrays]
     for a in poisoned[:d]:
         a[1] = np.nan
-    (_, values), gradients = compiled_with_option(case, "where")(
-        tuple(map(jnp.asarray, poisoned)), labels, jnp.asarray(kept)
-    )
+    values, gradients = with_options(case, tuple(poisoned), labels, where=kept)
     if values.ndim and values.size % n == 0:
         shaped = np.asarray(values).reshape(-1, n)
         same(shaped[:, kept].ravel(), expected)
@@ -277,55 +293,48 @@ def test_rows_that_are_padding_count_for_nothing(case, x64):
         same(values, expected)
     for g in gradients[:d]:
         assert np.all(np.isfinite(g))
-        assert np.all(g[1] == 0)
+        assert np.all(np.asarray(g)[1] == 0)
 
 
 @losses_with("block_size")
 def test_blocks_change_neither_values_nor_gradients(case, x64):
-    """Two rows at a time, of five: the last block is half full."""
-    arrays, labels = tuple(map(jnp.asarray, generic(case, seed=3))), labels_of(case, case.rows)
-    whole, gradients = compiled_with_gradient(case)(arrays, labels)
-    loss, in_blocks = compiled_with_gradient(case, block_size=2)(arrays, labels)
-    np.testing.assert_allclose(loss, whole, rtol=1e-12)
+    """Three rows at a time, of eight: the last block is not full."""
+    arrays, labels = generic(case, seed=3), labels_of(case, case.rows)
+    assert case.rows % 3
+    (_, whole), gradients = compiled(case)(arrays, labels)
+    (_, values), in_blocks = compiled(case, block_size=3)(arrays, labels)
+    np.testing.assert_allclose(values, whole, rtol=1e-12, atol=1e-14)
     for found, expected in zip(in_blocks, gradients, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 @losses_with("ids")
 def test_equal_ids_are_masked_pairs(case, x64):
-    arrays = tuple(map(jnp.asarray, generic(case, seed=4)))
-    ids = jnp.arange(case.rows) // 2
+    arrays = generic(case, seed=4)
+    ids = np.arange(case.rows) // 2
     labels = labels_of(case, case.rows)
-    (_, by_ids), _ = compiled_with_option(case, "ids")(arrays, labels, ids)
-    mask = ids[:, None] == ids[None, :]
-    (_, by_mask), _ = compiled_with_option(case, "mask")(arrays, labels, mask)
+    by_ids, _ = with_options(case, arrays, labels, ids=ids)
+    by_mask, _ = with_options(case, arrays, labels, mask=ids[:, None] == ids[None, :])
     same(by_ids, by_mask)
-    distinct = jnp.arange(case.rows)
-    (_, plain), _ = compiled_with_option(case, "ids")(arrays, labels, distinct)
+    plain, _ = with_options(case, arrays, labels)
     same(plain, value(case, arrays))
-    assert np.max(np.abs(plain - by_ids)) > 1e-3
+    assert np.max(np.abs(np.asarray(plain) - np.asarray(by_ids))) > 1e-3
 
 
 @losses_with("mask")
 def test_a_masked_batch_without_negatives_teaches_nothing(case, x64):
     """Where the gradient is 0 because nothing is compared, or the loss needs no negatives."""
-    arrays = tuple(map(jnp.asarray, generic(case, seed=4)))
+    arrays = generic(case, seed=4)
     if case.extra or case.labels:
         pytest.skip("there are other negatives, or other positives")
-    everything = jnp.ones((case.rows, case.rows), bool)
-    (_, values), gradients = compiled_with_option(case, "mask")(arrays, None, everything)
-    alone = np.stack([value(case, [a[i : i + 1] for a in arrays]) for i in range(case.rows)])
-    same(values.reshape(-1, case.rows), alone.T)
+    everything = np.ones((case.rows, case.rows), bool)
+    values, gradients = with_options(case, arrays, None, mask=everything)
+    alone = [case.expected([a[i : i + 1] for a in arrays]) for i in range(case.rows)]
+    same(values.reshape(-1, case.rows), np.stack(alone).T)
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
 # --- shards --------------------------------------------------------------------------------------
-
-
-def sharded_inputs(case):
-    arrays = generic(case, seed=3, n=16)
-    labels = labels_of(case, 16)
-    return arrays, labels
 
 
 @functools.cache
@@ -333,14 +342,18 @@ def on_devices(case, count):
     mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     replicated = NamedSharding(mesh, PartitionSpec())
-    arrays, labels = sharded_inputs(case)
+    n = 8 * -(-case.rows // 8)  # as many rows on each device
+    arrays, labels = generic(case, seed=3, n=n), labels_of(case, n)
     with jax.enable_x64(True):
-        arrays = tuple(
-            jax.device_put(jnp.asarray(a), rows if i < case.views else replicated)
-            for i, a in enumerate(arrays)
-        )
-        labels = None if labels is None else jax.device_put(labels, rows)
-        return compiled_with_gradient(case)(arrays, labels)
+        arrays = tuple(map(jnp.asarray, arrays))
+        if count > 1:
+            arrays = tuple(
+                jax.device_put(a, rows if i < case.views else replicated)
+                for i, a in enumerate(arrays)
+            )
+            labels = None if labels is None else jax.device_put(labels, rows)
+        (loss, _), gradients = compiled(case)(arrays, labels)
+        return loss, gradients
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
