@@ -38,6 +38,7 @@ from rlkit.models import encoders
 from rlkit.train.environment import environment
 from rlkit.train.flags import HelpRequested, check, flag, parse
 from rlkit.train.loop import evenly_spaced, fit
+from rlkit.train.mesh import use_cores
 from rlkit.train.records import write_json
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
@@ -401,6 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         (config,) = parse(sys.argv[1:] if argv is None else argv, Config, usage=usage)
         library = _pytorch()
+        use_cores()
         where = machine(library.torch)  # before: afterwards the load is the benchmark's own
         record = summarize(config, measure(config, library), where)
     except HelpRequested as text:

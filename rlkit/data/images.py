@@ -6,6 +6,7 @@ with a sentence that names it; nothing is loaded in part.
 
 import dataclasses
 import gzip
+import hashlib
 import math
 import tarfile
 import zlib
@@ -53,7 +54,8 @@ def load(name: str, *, data_dir: str | Path | None = None, split: str = "train")
 
     Raises:
         UsageError: `name` or `split` is unknown, or `data_dir` is not a folder.
-        DataError: a file is damaged, is missing beside its companions, or cannot be downloaded.
+        DataError: a file is damaged, is missing beside its companions, cannot be downloaded, or is
+            the other MNIST's.
     """
     if name not in _READERS:
         raise UsageError(f"there is no data set {name!r}; known are {', '.join(_READERS)}")
@@ -123,6 +125,15 @@ _SHA256 = {
     },
 }
 
+# Both MNISTs have the same file names and shapes, so a folder of one passes for the other. These
+# are the SHA-256 of their labels, one byte each, which do not depend on how a file was compressed.
+_LABELS_OF = {
+    "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13": "mnist",
+    "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5": "mnist",
+    "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7": "fashion_mnist",
+    "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": "fashion_mnist",
+}
+
 
 # --- one reader for each family ------------------------------------------------------------------
 
@@ -147,6 +158,9 @@ def _idx(name: str, folder: Path | None, split: str):
     if len(pixels) != len(labels):
         raise DataError(f"{paths[0]} has {len(pixels)} images but {paths[1]} {len(labels)} labels")
     _check_labels(labels, str(paths[1]))
+    owner = _LABELS_OF.get(hashlib.sha256(labels.tobytes()).hexdigest(), name)
+    if owner != name:
+        raise DataError(f"{paths[1]} holds the labels of {owner}, not of {name}")
     return pixels[..., None], labels
 
 

@@ -2,7 +2,8 @@
 
 runs/<experiment>/<name>/
     config.json        the resolved configuration; another one is refused here
-    environment.json   versions, devices, command, git revision
+    environment.json   versions, devices, command, git revision; under "resumed" those of later
+                       starts, where they differ
     records.jsonl, arrays/, checkpoints/
     summary.json       measured, predicted, verdicts
     figure.pdf, figure.png
@@ -36,6 +37,7 @@ class Options:
 
     out: str = flag("runs", "folder that all runs go to")
     name: str | None = flag(None, "name of the run's folder; made from the flags if not given")
+    data_dir: str | None = flag(None, "folder with the data's files; fetched if not given")
     overwrite: bool = flag(False, "start afresh where a run of this name exists")
     checkpoint_every: int | None = flag(
         None, "steps between checkpoints (20 in a run); 0 for none", at_least=0
@@ -179,8 +181,20 @@ def _claimed(folder: Path, config: Any, *, overwrite: bool):
         else:
             # First of all files, for by it a folder is known to be a run's.
             records.write_json(path, wanted)
-        records.write_json(folder / "environment.json", environment())
+        _note_environment(folder / "environment.json")
         yield
+
+
+def _note_environment(path: Path) -> None:
+    """Adds what this start runs on to what the earlier ones ran on."""
+    now, found = environment(), {}
+    if path.exists():
+        found = records.read_json(path)
+    earlier = found.pop("resumed", [])
+    starts = [found, *earlier] if found else []
+    if now not in starts:
+        starts.append(now)
+    records.write_json(path, starts[0] | ({"resumed": starts[1:]} if starts[1:] else {}))
 
 
 def _is_foreign(folder: Path) -> bool:

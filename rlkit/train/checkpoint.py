@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class Checkpoints:
         for path in reversed(self._all()):
             reason = _damage(path)
             if reason is not None:
-                warnings.warn(f"passing over checkpoint {path}: {reason}", stacklevel=2)
+                _warn(f"passing over checkpoint {path}: {reason}")
                 continue
             about = json.loads((path / _ABOUT).read_text())
             if difference := _difference(about["arrays"], _description(storable)):
@@ -127,6 +128,14 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         paths = (path for path in self._folder.iterdir() if path.is_dir())
         return sorted((p for p in paths if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def _warn(message: str) -> None:
+    """Warns at the first line outside rlkit, and outside the check of shapes around its calls."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("rlkit", "jaxtyping"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def _is_key(x: Any) -> bool:

@@ -103,6 +103,7 @@ def parse(
             _define(values, group, field)
     if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in argv):
         raise HelpRequested(_help(groups, presets, usage))
+    _check_values_follow(argv, values)
     try:
         for arg in argv:  # absl's own two flags, which would let unknown ones pass
             if (name := arg.lstrip("-").partition("=")[0]) in ("flagfile", "undefok"):
@@ -134,6 +135,19 @@ def parse(
         arguments |= {f.name: _read(values, group, f) for f in fields if f.name in given}
         made.append(group(**arguments))
     return tuple(made)
+
+
+def _check_values_follow(argv: Sequence[str], values: absl_flags.FlagValues) -> None:
+    """Refuses `--dim --seeds=3`, where absl would take `--seeds=3` for the value of --dim."""
+    follows_as_value = False
+    for arg, following in zip(argv, [*argv[1:], None], strict=False):
+        name = arg.lstrip("-")
+        if follows_as_value or not arg.startswith("-") or name not in values:
+            follows_as_value = False
+            continue
+        follows_as_value = not values[name].boolean
+        if follows_as_value and (following is None or following.startswith("--")):
+            raise UsageError(f"--{name} lacks its value; flags are written --name=value")
 
 
 def _define(values: absl_flags.FlagValues, group: type, field: dataclasses.Field) -> None:

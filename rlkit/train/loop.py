@@ -13,10 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from rlkit.errors import DataError, UsageError
+from rlkit.train import mesh as meshes
 from rlkit.train.checkpoint import Checkpoints
 from rlkit.train.progress import Progress
 from rlkit.train.records import Writer
@@ -64,8 +66,10 @@ def fit(
             counts the steps. Data that it needs may be bound with `jax.tree_util.Partial`, whose
             arrays are then arguments of the compiled loop and not constants baked into it.
         state: a single run or, with a leading axis of seeds on every leaf, several: then
-            `update`, `batches` and `probe` are mapped over them in the same program. It is
-            copied first and stays the caller's. It may have steps behind it: they count.
+            `update`, `batches` and `probe` are mapped over them in the same program. Where the
+            CPU has several devices (`rlkit.train.mesh.use_cores`), they share the seeds' updates,
+            unless these call LAPACK, there is a stream, or a `constrain`. The state is copied
+            first and stays the caller's. It may have steps behind it: they count.
         batches: a pure function `batches(key) -> batch` that is sampled inside the compiled loop,
             with a fresh key for each step; or a stream of batches, for data larger than memory,
             which all seeds share. With checkpoints, its iterator needs `get_state` and
@@ -103,6 +107,15 @@ def fit(
 
     resumed = False
     state = _copy(state)  # the loop donates its buffers, and those must not be the caller's
+    home = state.step.sharding
+    # With a stream each step is a call of its own, which several devices make dearer, not faster.
+    mesh = meshes.over_seeds(state) if stream is None and constrain is None else None
+    if mesh is not None and _calls_out(update, sample, state):
+        mesh = None
+    if mesh is not None:
+        state = jax.device_put(state, NamedSharding(mesh, _SEEDS))
+        # Once, and not again at each point of interest.
+        update, sample = jax.device_put((update, sample), NamedSharding(mesh, _ALL))
     if checkpoints is not None and (saved := checkpoints.restore(state)) is not None:
         (state, position), resumed = saved, True
         if stream is not None:
@@ -122,7 +135,9 @@ def fit(
     def look(step: int, scalars: dict) -> None:
         seen = scalars
         if step in probe_at:
-            seen = jax.device_get(scalars | ({} if probe is None else _probe(probe, state)))
+            whole = state if mesh is None else jax.device_put(state, home)  # a probe may call out
+            found = {} if probe is None else _probe(probe, whole, None)
+            seen = jax.device_get(scalars) | jax.device_get(found)
             if writer is not None:
                 writer.write(step, seen)
         if progress is not None:
@@ -136,10 +151,10 @@ def fit(
             look(0, {})
         for point in _points_of_interest(done, steps, probe_at, checkpoints, progress):
             if stream is None:
-                state, scalars = _advance(update, sample, state, point, constrain)
+                state, scalars = _advance(update, sample, state, point, constrain, mesh)
             else:
                 state, scalars = _consume(update, stream, state, scalars, point - done, constrain)
-            _check_finite(state, scalars, checkpoints)
+            _check_finite(state, scalars, checkpoints, mesh)
             done = point
             look(point, scalars)
             if checkpoints is not None and checkpoints.due(point, steps):
@@ -147,7 +162,7 @@ def fit(
     finally:
         if progress is not None:
             progress.stop()
-    return state
+    return state if mesh is None else jax.device_put(state, home)
 
 
 def _as_partial(function: Callable) -> Partial:
@@ -188,23 +203,57 @@ def _over_seeds(function: Callable, state: State, shared: int = 0) -> Callable:
     return function if state.seeds is None else jax.vmap(function, (0,) + (None,) * shared)
 
 
+_SEEDS, _ALL = PartitionSpec("seeds"), PartitionSpec()
+
+
+@jax.jit
+def _sampled_step(update, sample, state):
+    return _over_seeds(lambda one: _step(update, None, one, sample(one.key)), state)(state)
+
+
+def _calls_out(update, sample, state) -> bool:
+    """Whether a step calls LAPACK, an FFT or Python, and thus must not run on several devices.
+
+    Such a call waits, in a thread of XLA's only pool, for other threads of it to do the work. When
+    as many devices are at one as the pool has threads, none is left, and the run stands still, as
+    with jaxlib 0.10 under the SVDs of several seeds on each of two devices and two cores.
+    """
+    text = _sampled_step.lower(update, sample, state).as_text()
+    return "custom_call" in text or "stablehlo.fft" in text
+
+
+def _on_each_device(function: Callable, mesh: Mesh | None, shared: int) -> Callable:
+    """`function(of_seeds, *shared)`, each device of the mesh with its own share of the seeds.
+
+    The devices do not wait for one another, so one may stop in its loop while others go on.
+    """
+    if mesh is None:
+        return function
+    specs = (_SEEDS,) + (_ALL,) * shared
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=_SEEDS, check_vma=False)
+
+
 # The jits stand at module level so that runs that share an update share its compiled loop; with
 # it they keep that update function, though not the arrays bound to it by `Partial`.
-@partial(jax.jit, static_argnames="constrain", donate_argnames="state")
-def _advance(update, sample, state, stop, constrain):
+@partial(jax.jit, static_argnames=("constrain", "mesh"), donate_argnames="state")
+def _advance(update, sample, state, stop, constrain, mesh):
     """Updates until step `stop`, or until a scalar is no longer finite."""
 
-    def one(state):
-        return _step(update, constrain, state, sample(jax.random.fold_in(state.key, state.step)))
+    def advance(state, update, sample, stop):
+        def one(state):
+            batch = sample(jax.random.fold_in(state.key, state.step))
+            return _step(update, constrain, state, batch)
 
-    one = _over_seeds(one, state)
+        one = _over_seeds(one, state)
 
-    def proceed(carry):
-        state, scalars = carry
-        return (jnp.ravel(state.step)[0] < stop) & _finite(scalars)
+        def proceed(carry):
+            state, scalars = carry
+            return (jnp.ravel(state.step)[0] < stop) & _finite(scalars)
 
-    start = (state, _nothing_yet(one, state))
-    return jax.lax.while_loop(proceed, lambda carry: one(carry[0]), start)
+        start = (state, _nothing_yet(one, state))
+        return jax.lax.while_loop(proceed, lambda carry: one(carry[0]), start)
+
+    return _on_each_device(advance, mesh, shared=3)(state, update, sample, stop)
 
 
 @partial(jax.jit, static_argnames="constrain", donate_argnames="state")
@@ -241,9 +290,12 @@ def _finite(scalars: dict):
     return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(scalars)], bool).all()
 
 
-@jax.jit
-def _probe(probe, state):
-    return _over_seeds(probe, state)(state)
+@partial(jax.jit, static_argnames="mesh")
+def _probe(probe, state, mesh):
+    def look(state, probe):
+        return _over_seeds(probe, state)(state)
+
+    return _on_each_device(look, mesh, shared=1)(state, probe)
 
 
 def _not_finite(state: State):
@@ -252,19 +304,21 @@ def _not_finite(state: State):
     return sum(jnp.where(jnp.isfinite(x), 0, x).sum() for x in leaves)
 
 
-def _check_finite(state: State, scalars: dict, checkpoints: Checkpoints | None) -> None:
-    watched = scalars | {"a parameter": _probe(Partial(_not_finite), state)}
-    found = jax.device_get(watched)
+def _check_finite(
+    state: State, scalars: dict, checkpoints: Checkpoints | None, mesh: Mesh | None
+) -> None:
+    watched = scalars | {"a parameter": _probe(Partial(_not_finite), state, mesh)}
+    found, steps = jax.device_get((watched, jnp.ravel(state.step)))
+    earliest = (steps == steps.min())[:, None]  # the devices of other seeds may have gone on
     for name in watched:  # in this order: a scalar says more than that some parameter is bad
-        value = found[name]
-        bad = np.argwhere(~np.isfinite(np.atleast_1d(value)))
+        value = np.reshape(found[name], (len(steps), -1))
+        bad = np.argwhere(~np.isfinite(value) & earliest)
         if bad.size == 0:
             continue
         seed = "" if state.seeds is None else f" of seed {bad[0, 0]} (counted from 0)"
         last = checkpoints.latest() if checkpoints is not None else None
         kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
-        step = int(np.ravel(jax.device_get(state.step))[0])
         raise NonFiniteError(
-            f"{name}{seed} is {np.atleast_1d(value)[tuple(bad[0])]} at step {step}; {kept}; "
+            f"{name}{seed} is {value[tuple(bad[0])]} at step {steps.min()}; {kept}; "
             "a smaller learning rate usually helps"
         )

@@ -1,10 +1,13 @@
 """Devices and processes: JAX's own SPMD, started from flags.
 
 The batch is laid over the axis `data` of a mesh; under `jit` the losses then are those of the
-global batch, and the compiler puts in the communication.
+global batch, and the compiler puts in the communication. Seeds, which need none, are laid over the
+axis `seeds` of a mesh of CPU devices.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -13,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlkit.errors import DataError, UsageError
+from rlkit.train.state import State
 
 
 def parse(spec: str | None) -> Mesh | None:
@@ -76,8 +80,46 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(put, tree)
 
 
+def use_cores() -> None:
+    """Makes each core that this process may use a CPU device; before jax is used, else nothing.
+
+    One device seldom keeps several cores busy on small models: a product of a few hundred rows is
+    over before its threads have met. Several share the seeds of a run. JAX_NUM_CPU_DEVICES, or
+    XLA_FLAGS with --xla_force_host_platform_device_count, sets another number. Where an
+    accelerator computes, this changes nothing.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices >= 0 or "xla_force_host_platform_device_count" in flags:
+        return
+    with suppress(RuntimeError):  # jax has started
+        jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def over_seeds(state: State) -> Mesh | None:
+    """CPU devices, as many as share the seeds of `state` equally, or None where it is one at most.
+
+    None too for a state that is not on one CPU device: on an accelerator, seeds side by side make
+    products large enough for it, and a state that lies over devices was laid there.
+    """
+    first, *others = state.step.devices()
+    if state.seeds is None or others or first.platform != "cpu" or jax.process_count() > 1:
+        return None
+    devices = jax.local_devices(backend="cpu")
+    count = max(n for n in range(1, len(devices) + 1) if state.seeds % n == 0)
+    return Mesh(np.array(devices[:count]), ("seeds",)) if count > 1 else None
+
+
 def start_processes(options: Any) -> None:
     """Joins the other processes of the run where the flags ask for it; before jax is used.
+
+    A process that stays alone makes its cores devices, see `use_cores`.
 
     Raises:
         UsageError: some of the three flags are missing or do not fit together.
@@ -88,6 +130,7 @@ def start_processes(options: Any) -> None:
         _join()
         return
     if all(value is None for value in flags):
+        use_cores()
         return
     if any(value is None for value in flags):
         raise UsageError(

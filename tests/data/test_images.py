@@ -391,6 +391,18 @@ def test_neither_scikit_learn_nor_pooch_is_imported_before_it_is_needed():
 
 
 @needs_real_files
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("name", "other"), [("mnist", "fashion_mnist"), ("fashion_mnist", "mnist")]
+)
+def test_one_mnist_does_not_pass_for_the_other(name, other, split):
+    with pytest.raises(
+        DataError, match=f"labels-idx1.* holds the labels of {other}, not of {name}"
+    ):
+        images.load(name, data_dir=SHARED / other, split=split)
+
+
+@needs_real_files
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_checksums_are_those_of_the_published_files(name):
     assert len(images._SHA256[name]) == 4

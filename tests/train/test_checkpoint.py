@@ -129,6 +129,13 @@ def test_the_only_good_one_outlives_a_damaged_newer_one(folder):
     assert kept(folder) == ["00000010", "00000011"]
 
 
+def test_the_warning_stands_at_the_call_of_fit(folder):
+    alter_a_byte(folder / "00000020")
+    with pytest.warns(UserWarning, match="passing over checkpoint") as caught:
+        fit(UPDATE, a_state(), sample, steps=10, checkpoints=Checkpoints(folder, every=10))
+    assert caught[0].filename == __file__
+
+
 def test_all_damaged_starts_from_zero(tmp_path):
     def go(folder):
         return fit(

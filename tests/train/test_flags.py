@@ -1,8 +1,8 @@
 """One dataclass, one command line, one sentence for whatever is wrong with it."""
 
 import dataclasses
-import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_groups_are_apart():
         ("--lr=1,5", "--lr=1,5 is not of type float"),
         ("--control=perhaps", "--control=perhaps is not of type bool"),
         ("--nocontrol=3", "--nocontrol=3 does not take an argument"),
-        ("--lr", "Missing value for flag --lr"),
+        ("--lr", "--lr lacks its value; flags are written --name=value"),
         ("--dim=0", "--dim=0 must be at least 1"),
         ("--lr=0", "--lr=0.0 must be above 0"),
         ("--lr=-1", "--lr=-1.0 must be above 0"),
@@ -133,6 +133,16 @@ def test_one_sentence_for_what_is_wrong(arg, sentence):
     with pytest.raises(UsageError) as caught:
         config(arg)
     assert str(caught.value) == sentence
+
+
+def test_a_flag_is_not_the_value_of_another():
+    for argv in (["--dim", "--steps=3"], ["--dim", "--fast"], ["--title", "--control"]):
+        with pytest.raises(UsageError, match=f"^{argv[0]} lacks its value"):
+            config(*argv)
+    assert config("--fast", "--dim=3").fast
+    assert config("--lr", "1", "--title", "dim").title == "dim"
+    with pytest.raises(UsageError, match="--dim=-3 must be at least 1"):
+        config("--dim", "-3")
 
 
 def test_what_follows_a_bool_is_not_its_value():
@@ -196,7 +206,7 @@ def test_help_is_short_and_tells_the_defaults(arg):
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_annotations_may_be_strings():
+def test_annotations_may_be_strings(monkeypatch):
     # As in an experiment with `from __future__ import annotations`; rlkit itself does without.
     script = (
         "from __future__ import annotations\n"
@@ -206,7 +216,9 @@ def test_annotations_may_be_strings():
         "class Config:\n"
         "    dim: int | None = flag(None, '', at_least=1)\n"
         "    def __post_init__(self): check(self)\n"
-        "print(parse(['--dim=3'], Config)[0].dim)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "3\n", done.stderr
+    module = types.ModuleType("of_strings")
+    monkeypatch.setitem(sys.modules, "of_strings", module)
+    exec(script, module.__dict__)
+    assert module.Config.__annotations__ == {"dim": "int | None"}
+    assert parse(["--dim=3"], module.Config)[0].dim == 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlkit.errors import DataError, UsageError
-from rlkit.train import loop
+from rlkit.train import loop, mesh
 from rlkit.train.checkpoint import Checkpoints
 from rlkit.train.loop import NonFiniteError, evenly_spaced, fit, log_spaced
 from rlkit.train.progress import Progress
@@ -235,6 +235,94 @@ def test_seeds_side_by_side_are_the_seeds_alone(tmp_path):
         assert_near(records.scalar("norm")[:, i], Records(folder).scalar("norm"), 1e-6)
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+    """A function that switches off the sharing of seeds among devices."""
+    return lambda: monkeypatch.setattr(mesh, "over_seeds", lambda state: None)
+
+
+def test_seeds_over_devices_are_the_seeds_on_one(tmp_path, one_device):
+    def go(folder):
+        return fit(
+            UPDATE,
+            for_seeds(init, 4),
+            sample,
+            steps=STEPS,
+            probe=probe,
+            probe_at=(0, 9, STEPS),
+            writer=Writer(folder, seeds=4),
+        )
+
+    assert mesh.over_seeds(for_seeds(init, 4)).size == 4
+    over = go(tmp_path / "over")
+    one_device()
+    on_one = go(tmp_path / "one")
+    assert_near(over.params["w"], on_one.params["w"], 1e-6)
+    found, expected = Records(tmp_path / "over"), Records(tmp_path / "one")
+    for name in ("norm", "loss"):
+        start = 1 if name == "loss" else 0  # there is none before the first update
+        assert_near(found.scalar(name)[start:], expected.scalar(name)[start:], 1e-6)
+    assert_near(found.array("w"), expected.array("w"), 1e-6)
+    # They come back to where they were, so that what the caller does next is as before.
+    assert all(leaf.sharding == on_one.step.sharding for leaf in jax.tree.leaves(over))
+
+
+def test_devices_that_share_the_seeds_do_not_talk():
+    state = for_seeds(init, 4)
+    devices = mesh.over_seeds(state)
+    arguments = map(loop._as_partial, (UPDATE, sample))
+    lowered = loop._advance.lower(*arguments, state, 5, constrain=None, mesh=devices)
+    program = lowered.compile().as_text()
+    assert "num_partitions=4" in program
+    for word in ("all-reduce", "all-gather", "collective", "all-to-all"):
+        assert word not in program
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (jnp.sum, False),
+        (lambda x: jnp.linalg.eigvalsh(x.T @ x)[0], True),
+        (lambda x: jnp.abs(jnp.fft.fft(x)).sum(), True),
+        (lambda x: jax.pure_callback(np.sum, x[0, 0], x, vmap_method="sequential"), True),
+    ],
+    ids=["plain", "lapack", "fft", "python"],
+)
+def test_updates_that_would_wait_for_one_another_keep_to_one_device(extra, expected):
+    def update(state, batch):
+        new, scalars = UPDATE(state, batch)
+        return new, scalars | {"extra": extra(batch)}
+
+    update, sampler = map(loop._as_partial, (update, sample))
+    assert loop._calls_out(update, sampler, for_seeds(init, 4)) is expected
+
+
+def test_the_probe_looks_from_one_device(tmp_path):
+    """LAPACK of several seeds on each of several devices can stand still; most probes call it."""
+
+    def look(state):
+        with pytest.raises(NameError):  # as it does where each device has its share of the seeds
+            jax.lax.axis_index("seeds")
+        return {"least": jnp.linalg.eigvalsh(jnp.outer(state.params["w"], state.params["w"]))[0]}
+
+    state = for_seeds(init, 4)
+    assert mesh.over_seeds(state).size == 4
+    fit(UPDATE, state, sample, steps=2, probe=look, writer=Writer(tmp_path, seeds=4))
+    np.testing.assert_allclose(Records(tmp_path).scalar("least"), np.zeros((3, 4)), atol=1e-5)
+
+
+def test_a_checkpoint_of_seeds_over_devices_goes_on_with_one(tmp_path, one_device):
+    def go(steps):
+        checkpoints = Checkpoints(tmp_path, every=10)
+        state = for_seeds(init, 4)
+        return fit(UPDATE, state, sample, steps=steps, probe_at=(), checkpoints=checkpoints)
+
+    whole = fit(UPDATE, for_seeds(init, 4), sample, steps=STEPS, probe_at=())
+    go(20)
+    one_device()
+    assert_near(go(STEPS).params["w"], whole.params["w"], 1e-6)
+
+
 def test_a_seed_does_not_depend_on_how_many_there_are():
     many, few = for_seeds(init, 4, first=2), for_seeds(init, 2, first=2)
     assert_same(jax.tree.map(lambda x: x[:2], many), few)
@@ -295,7 +383,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, kind, seeds):
             probe=probe,
             probe_at=evenly_spaced(STEPS, 9),
             writer=writer,
-            checkpoints=Checkpoints(folder / "checkpoints", every=7),
+            checkpoints=Checkpoints(folder / "checkpoints", every=13),
         )
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -417,6 +505,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_there(tmp_path, kind, seeds):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["00000008", "00000016"]
     assert Records(tmp_path).lines[1]["count"] == ([3, 3] if seeds else 3)
     assert Records(tmp_path).lines[1]["flag"] == ([True, True] if seeds else True)
+
+
+def test_the_seed_that_stopped_first_is_named(tmp_path):
+    def update(state, batch):  # each seed its own step, and each its own device
+        return state, {"loss": jnp.where(state.step == state.opt_state, jnp.inf, 1.0)}
+
+    state = create(jax.random.key(0), {"w": jnp.zeros(3)}, jnp.int32(0))
+    state = jax.tree.map(lambda x: jnp.stack([x] * 4), state)
+    state = dataclasses.replace(state, opt_state=jnp.array([30, 99, 22, 25], jnp.int32))
+    assert mesh.over_seeds(state).size == 4
+    with pytest.raises(NonFiniteError, match=r"loss of seed 2 .* is inf at step 23; no checkpoint"):
+        fit(update, state, sample, steps=STEPS, probe_at=())
 
 
 def _overflowing(state, batch):

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -110,6 +111,67 @@ def test_more_devices_than_there_are():
 def test_examples_that_do_not_divide():
     with pytest.raises(UsageError, match="6 examples do not divide among 4 devices"):
         mesh.constrainer(mesh.parse("data:4"), 6)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "size"),
+    [(None, None), (1, None), (2, 2), (8, 8), (9, 3), (11, None), (12, 6), (16, 8)],
+)
+def test_as_many_devices_as_share_the_seeds_equally(seeds, size):
+    state = init(jax.random.key(0)) if seeds is None else for_seeds(init, seeds)
+    found = mesh.over_seeds(state)
+    assert (found and found.size) == size
+    assert found is None or found.axis_names == ("seeds",)
+
+
+def test_a_state_that_lies_over_devices_stays_there():
+    assert mesh.over_seeds(mesh.replicate(for_seeds(init, 4), mesh.parse("data:2"))) is None
+
+
+def test_every_core_becomes_a_device():
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS")
+    code = (
+        "import jax; from rlkit.train import app, mesh; "
+        "mesh.start_processes(app.Options()); print(jax.device_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == mesh._cores()
+
+
+@pytest.mark.parametrize(
+    ("flags", "number", "told"),
+    [
+        ("", -1, [("jax_num_cpu_devices", mesh._cores())]),
+        ("--xla_cpu_use_fusion_emitters=false", -1, [("jax_num_cpu_devices", mesh._cores())]),
+        ("--xla_force_host_platform_device_count=5", -1, []),
+        ("", 3, []),  # JAX_NUM_CPU_DEVICES=3
+    ],
+)
+def test_a_number_of_devices_that_is_given_stays(monkeypatch, flags, number, told):
+    heard = []
+    config = types.SimpleNamespace(
+        jax_num_cpu_devices=number, update=lambda *setting: heard.append(setting)
+    )
+    monkeypatch.setattr(mesh.jax, "config", config)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    mesh.use_cores()
+    assert heard == told
+
+
+def test_once_jax_has_started_its_devices_stay(monkeypatch):
+    assert jax.device_count() == 8
+    monkeypatch.delenv("XLA_FLAGS")
+    mesh.use_cores()
+    assert jax.device_count() == 8
+    assert jax.config.jax_num_cpu_devices == -1
 
 
 # --- several processes ---------------------------------------------------------------------------
