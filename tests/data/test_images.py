@@ -71,7 +71,7 @@ def write_idx(folder: Path, pixels=PIXELS, labels=LABELS, *, gz=False, prefix="t
         (f"{prefix}-labels-idx1-ubyte", idx(labels)),
     ):
         if gz:
-            (folder / f"{file}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{file}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (folder / file).write_bytes(content)
 
@@ -146,7 +146,7 @@ GOOD = idx(PIXELS)
         (GOOD[:15], "truncated: its header has 15 of 16 bytes"),
         (b"404: Not Found", "not an idx file"),
         (b"\0\1" + GOOD[2:], "not an idx file"),
-        (gzip.compress(GOOD), "not an idx file"),
+        (gzip.compress(GOOD, mtime=0), "not an idx file"),
         (b"\0\0\x0d\3" + GOOD[4:], r"holds type 0x0d, not unsigned bytes"),
         (idx(np.zeros(20)), "has 1 axes instead of 3"),
         (GOOD[:-1], "truncated: 59 of 60 bytes"),
@@ -170,10 +170,13 @@ def test_a_damaged_idx_file_is_named_in_a_sentence(tmp_path, content, sentence):
     ("content", "sentence"),
     [
         (GOOD, "is not a gzip file"),
-        (gzip.compress(GOOD)[:-9], "truncated or damaged"),
-        (gzip.compress(GOOD)[:12], "truncated or damaged"),
-        (gzip.compress(GOOD)[:10] + b"\xff" * 30, "truncated or damaged"),
-        (gzip.compress(GOOD)[:-8] + b"\0" * 8, "is not a gzip file, or is damaged"),  # bad CRC
+        (gzip.compress(GOOD, mtime=0)[:-9], "truncated or damaged"),
+        (gzip.compress(GOOD, mtime=0)[:12], "truncated or damaged"),
+        (gzip.compress(GOOD, mtime=0)[:10] + b"\xff" * 30, "truncated or damaged"),
+        (
+            gzip.compress(GOOD, mtime=0)[:-8] + b"\0" * 8,
+            "is not a gzip file, or is damaged",
+        ),  # bad CRC
     ],
 )
 def test_a_damaged_gzip_file_is_named_in_a_sentence(tmp_path, content, sentence):
@@ -328,8 +331,8 @@ def offer(monkeypatch, server, name, files):
 
 def test_missing_files_are_downloaded_once(tmp_path, monkeypatch, server):
     files = {
-        f"{TRAIN_IMAGES}.gz": gzip.compress(idx(PIXELS)),
-        f"{TRAIN_LABELS}.gz": gzip.compress(idx(LABELS)),
+        f"{TRAIN_IMAGES}.gz": gzip.compress(idx(PIXELS), mtime=0),
+        f"{TRAIN_LABELS}.gz": gzip.compress(idx(LABELS), mtime=0),
     }
     offer(monkeypatch, server, "mnist", files)
     for data_dir in (None, tmp_path, None):
@@ -356,8 +359,8 @@ def test_a_downloaded_archive_is_read_without_unpacking(tmp_path, monkeypatch, s
 
 
 def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch, server):
-    offer(monkeypatch, server, "mnist", {f"{TRAIN_IMAGES}.gz": gzip.compress(idx(PIXELS))})
-    (server[0] / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(idx(PIXELS + 0) + b"!"))
+    offer(monkeypatch, server, "mnist", {f"{TRAIN_IMAGES}.gz": gzip.compress(idx(PIXELS), mtime=0)})
+    (server[0] / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(idx(PIXELS + 0) + b"!", mtime=0))
     with pytest.raises(DataError, match="does not have the expected SHA-256; put train-images"):
         images.load("mnist")
     assert not list((tmp_path / "cache").rglob("*.gz"))
