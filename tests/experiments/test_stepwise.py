@@ -18,6 +18,9 @@ from rlkit.errors import DataError, UsageError
 from rlkit.train.app import Options
 from rlkit.train.records import Records
 
+# One process makes the run that several tests look at.
+pytestmark = pytest.mark.xdist_group("experiments.stepwise")
+
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
@@ -116,6 +119,7 @@ def test_spectral_loss_follows_its_own_law_where_the_moments_commute(study):
     assert max(summary["final_distance"]) < 0.1
 
 
+@pytest.mark.slow
 def test_spectral_loss_on_digits_claims_no_prediction(study):
     summary = study(loss="spectral", dim=2, pairs=64, seeds=1, steps=20, probes=10).summary
     assert "modes" not in summary
@@ -150,7 +154,9 @@ def test_what_is_not_gradient_flow_on_fixed_pairs_gets_no_prediction(study):
 # --- networks ---
 
 
-@pytest.mark.parametrize(("model", "loss"), [("mlp", "vicreg"), ("conv", "simclr")])
+@pytest.mark.parametrize(
+    ("model", "loss"), [("mlp", "vicreg"), pytest.param("conv", "simclr", marks=pytest.mark.slow)]
+)
 def test_networks_run_with_their_control(tmp_path, model, loss):
     config = stepwise.Config(model=model, loss=loss, pairs=32, steps=40, probes=10, seeds=2)
     records = stepwise.run(config, Options(out=str(tmp_path), quiet=True, checkpoint_every=0))

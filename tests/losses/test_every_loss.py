@@ -28,7 +28,7 @@ from tests.losses.case import (
     labels_of,
     value,
 )
-from tests.losses.cases import CASES
+from tests.losses.cases import CASES, FAMILIES
 
 
 def first_forms():
@@ -42,11 +42,18 @@ def first_forms():
 FIRST_FORMS = first_forms()
 
 
-def over(cases, *, all_forms=False):
-    """Parametrises over rows of the table; those of a function's further forms are slow tests."""
+FIRST_OF_FAMILY = {str(family.CASES[0]) for family in FAMILIES}
+
+
+def over(cases, *, all_forms=False, first_of_family=False):
+    """Parametrises over rows of the table; those of a function's further forms are slow tests.
+
+    Or those of all forms are fast, or only the first of each family.
+    """
+    fast = FIRST_OF_FAMILY if first_of_family else FIRST_FORMS
     parameters = []
     for case in cases:
-        slow = [pytest.mark.slow] * (not all_forms and str(case) not in FIRST_FORMS)
+        slow = [pytest.mark.slow] * (not all_forms and str(case) not in fast)
         marks = [pytest.mark.xdist_group(f"loss {case}"), *slow]
         parameters.append(pytest.param(case, id=str(case), marks=marks))
     return pytest.mark.parametrize("case", parameters)
@@ -78,7 +85,7 @@ def test_equals_its_reference(case, data):
     same(value(case, arrays), case.expected(arrays))
 
 
-@over([c for c in CASES if not c.detached], all_forms=True)
+@over([c for c in CASES if not c.detached])
 def test_derivatives_equal_finite_differences(case, x64):
     """First order in both modes, and the gradient's own derivative."""
     step = 1e-5
@@ -360,7 +367,7 @@ def on_devices(case, count):
 @pytest.mark.parametrize(
     "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
 )
-@every_loss
+@over(CASES, first_of_family=True)
 def test_a_sharded_batch_gives_the_global_loss(case, count):
     loss, gradients = on_devices(case, count)
     alone, gradients_alone = on_devices(case, 1)

@@ -15,6 +15,9 @@ from rlkit.errors import DataError, UsageError
 from rlkit.profile import inputs, measures, moments, page, report
 from rlkit.profile.report import Config, main
 
+# One process makes the run that several tests look at.
+pytestmark = pytest.mark.xdist_group("profile")
+
 SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 
@@ -212,13 +215,14 @@ def test_numbers_are_short(value, text):
         pytest.param(
             np.repeat(cloud(6, 4), 4, axis=0), id="every row four times", marks=pytest.mark.slow
         ),
-        pytest.param(cloud(12, 40), id="fewer rows than columns"),
+        pytest.param(cloud(12, 40), id="fewer rows than columns", marks=pytest.mark.slow),
     ],
 )
 def test_small_and_degenerate_files_have_a_profile_too(tmp_path, z):
     assert profiled(tmp_path, saved(tmp_path / "z.npy", z)) == 0
 
 
+@pytest.mark.slow
 def test_a_profile_is_replaced_only_when_asked(tmp_path, capsys):
     path = saved(tmp_path / "z.npy", cloud(20, 3))
     assert profiled(tmp_path, path) == 0
@@ -228,6 +232,10 @@ def test_a_profile_is_replaced_only_when_asked(tmp_path, capsys):
     assert profiled(tmp_path, path, "--overwrite", "--sample=10") == 0
     after = (tmp_path / "out" / "profile.json").read_text()
     assert ("All 20 rows." in before, "10 of 20 rows, drawn at random" in after) == (True, True)
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path):
+    path = saved(tmp_path / "z.npy", cloud(20, 3))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     assert main([path, f"--out={tmp_path / 'mine'}", "--overwrite"], usage="") == 2
