@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from rlkit.metrics import probes
 from rlkit.metrics.neighbors import EXACT, Distance, euclidean
+from rlkit.metrics.ranks import centred_ranks
 from rlkit.numerics import center, promote, safe_normalize, safe_sqrt
 from rlkit.typing import Key, Scalar
 
@@ -213,15 +214,8 @@ def spearman(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""]:
     In [-1, 1]; NaN where either side is constant or holds a NaN. Source: Spearman 1904
     [spearman1904proof].
     """
-
-    def centred_ranks(values):
-        ordered = jnp.sort(values)
-        below, upto = (jnp.searchsorted(ordered, values, side=s) for s in ("left", "right"))
-        # Ranks from -(n - 1) / 2 to (n - 1) / 2, in halves: their mean is 0 whatever the ties.
-        ranks = (below + upto - len(values)).astype(values.dtype) / 2
-        return jnp.where(jnp.any(jnp.isnan(values)), jnp.nan, ranks / len(values))
-
-    a, b = centred_ranks(promote(x)), centred_ranks(promote(y))
+    # Of order 1, since squares of many ranks would leave what float32 adds up exactly.
+    a, b = (centred_ranks(values) / len(values) for values in (x, y))
     squares = jnp.sum(jnp.square(a)) * jnp.sum(jnp.square(b))
     return jnp.sum(a * b) / jnp.sqrt(jnp.where(squares == 0, jnp.nan, squares))
 

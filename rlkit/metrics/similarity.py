@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlkit.blocks import each_block, in_blocks
 from rlkit.metrics import neighbors
+from rlkit.metrics.ranks import centred_ranks
 from rlkit.numerics import center, promote, safe_sqrt
 from rlkit.typing import Scalar
 
@@ -391,26 +392,10 @@ def rsa(
     i, j = jnp.triu_indices(n, 1)
     apart = [promote(distance(z, z)[i, j]) for z in (x, y)]
     if spearman:
-        apart = [average_ranks(a) for a in apart]
+        apart = [centred_ranks(a) for a in apart]
     a, b = (center(_unit_scale(v[:, None]))[:, 0] for v in apart) if n > 1 else apart
     scale = safe_sqrt(jnp.sum(jnp.square(a))) * safe_sqrt(jnp.sum(jnp.square(b)))
     return jnp.where(scale == 0, jnp.nan, jnp.sum(a * b) / jnp.where(scale == 0, 1.0, scale))
-
-
-def average_ranks(values: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Ranks from 1, equal values sharing their average; all NaN if one value is NaN."""
-    n = values.shape[0]
-    if n == 0:
-        return values
-    order = jnp.argsort(values)
-    ascending = values[order]
-    place = jnp.arange(n)
-    new = jnp.concatenate([jnp.ones(1, bool), ascending[1:] != ascending[:-1]])
-    last = jnp.concatenate([new[1:], jnp.ones(1, bool)])
-    lowest = jax.lax.cummax(jnp.where(new, place, 0))
-    highest = jax.lax.cummin(jnp.where(last, place, n), reverse=True)
-    ranks = jnp.zeros_like(values).at[order].set((lowest + highest) / 2 + 1)
-    return jnp.where(jnp.any(jnp.isnan(values)), jnp.nan, ranks)
 
 
 # --- neighbourhoods ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from rlkit.metrics import neighbors
+from rlkit.metrics.ranks import centred_ranks
 from rlkit.numerics import promote
 
 
@@ -23,13 +24,9 @@ def auroc(score: Float[Array, " n"], positive: Bool[Array, " n"]) -> Float[Array
     In [0, 1], chance 0.5; NaN without positives or without negatives. O(n log n). By the sum of
     ranks: Hanley and McNeil 1982 [hanley1982meaning].
     """
-    score = promote(score)
-    ordered = jnp.sort(score)
-    below, upto = (jnp.searchsorted(ordered, score, side=side) for side in ("left", "right"))
-    # From the middle rank: sums of plain ranks have more digits than float32 holds.
-    rank = (below + upto - len(score)).astype(score.dtype) / 2
-    positives = jnp.sum(positive, dtype=score.dtype)
-    negatives = len(score) - positives
+    rank = centred_ranks(score)
+    positives = jnp.sum(positive, dtype=rank.dtype)
+    negatives = len(rank) - positives
     mean = jnp.sum(jnp.where(positive, rank, 0.0)) / jnp.where(positives == 0, 1.0, positives)
     area = 0.5 + mean / jnp.where(negatives == 0, 1.0, negatives)
     undefined = (positives == 0) | (negatives == 0) | jnp.any(jnp.isnan(score))

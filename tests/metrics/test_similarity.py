@@ -236,13 +236,6 @@ def test_ties_of_distances_are_averaged_in_float32():
     np.testing.assert_allclose(apply("rsa", x, labels), expected, atol=1e-5)
 
 
-@hypothesis.given(st.lists(st.integers(-3, 3), min_size=8, max_size=8))
-def test_average_ranks(values):
-    with jax.enable_x64(True):
-        found = compiled("average_ranks")(jnp.asarray(values, jnp.float64))
-    np.testing.assert_array_equal(found, scipy.stats.rankdata(values))
-
-
 def nearest(z, k):
     graph = NearestNeighbors(n_neighbors=k, metric="cosine").fit(z)
     return [set(row) for row in graph.kneighbors(return_distance=False)]
