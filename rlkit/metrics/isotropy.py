@@ -43,7 +43,7 @@ def isoscore(z: Float[Array, "n d"]) -> Float[Array, ""]:
 
     Source: Rudman et al. 2022, Algorithm 1 [rudman2022isoscore].
     """
-    return _of_ratio(participation_ratio(z), z.shape[1])
+    return isoscore_of(participation_ratio(z), z.shape[1])
 
 
 def isoscore_star(
@@ -71,10 +71,11 @@ def isoscore_star(
     z, known = z / unit, known / unit / unit
     sigma = (1 - zeta) * jnp.matmul(z.T, z, precision=EXACT) / max(n - 1, 1) + zeta * known
     squared = jnp.sum(jnp.square(sigma))
-    return _of_ratio(jnp.square(jnp.trace(sigma)) / jnp.where(squared == 0, 1.0, squared), d)
+    return isoscore_of(jnp.square(jnp.trace(sigma)) / jnp.where(squared == 0, 1.0, squared), d)
 
 
-def _of_ratio(ratio: Float[Array, ""], d: int) -> Float[Array, ""]:
+def isoscore_of(ratio: Float[Array, ""], d: int) -> Float[Array, ""]:
+    """`isoscore` from the participation ratio of d dimensions; NaN for a ratio of 0."""
     return jnp.where(ratio == 0, jnp.nan, (ratio - 1) / (d - 1)) if d > 1 else jnp.nan * ratio
 
 

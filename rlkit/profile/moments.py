@@ -44,17 +44,6 @@ class Moments(NamedTuple):
         """How many rows were summed."""
         return int(self.count.sum())
 
-    def mean(self) -> np.ndarray:
-        """[d]"""
-        return self.origin + self.total.sum(0) / self.n
-
-    def variances(self) -> np.ndarray:
-        """[d], divided by n."""
-        return (
-            np.maximum(np.diag(self._scatter(self.product.sum(0), self.total.sum(0), self.n)), 0)
-            / self.n
-        )
-
     def singular_values(self, *, center: bool) -> np.ndarray:
         """[k], descending, of the (centred) embeddings, k = min(n, d)."""
         return self._singular(self.product.sum(0), self.total.sum(0), self.n, center)

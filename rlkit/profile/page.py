@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 
 from rlkit.plots import style
-from rlkit.profile.measures import Finding, Section
+from rlkit.profile.sections import Finding, Section
 
 FIRST, SECOND, THIRD = "#0072b2", "#d55e00", "#009e73"  # told apart by the colour-blind too
 

@@ -15,8 +15,9 @@ import numpy as np
 
 import rlkit
 from rlkit.errors import DataError, UsageError
-from rlkit.profile import inputs, measures
+from rlkit.profile import cloud, inputs, tasks, two
 from rlkit.profile.moments import Moments, moments, sample
+from rlkit.profile.sections import Section
 from rlkit.train.flags import HelpRequested, check, flag, parse
 from rlkit.train.records import write_json
 
@@ -53,7 +54,7 @@ Progress = Callable[[str], None]
 
 def measure(
     path: str | Path, config: Config | None = None, progress: Progress = lambda text: None
-) -> dict[str, list[measures.Section]]:
+) -> dict[str, list[Section]]:
     """All sections, by the name of the file (two with `compare`).
 
     Raises:
@@ -83,11 +84,13 @@ def measure(
     weights = inputs.frequencies(config.frequencies, n) if config.frequencies is not None else None
     retrieved = _retrieval(config, path, rows)
 
-    found = _read(rows, str(path), config, progress)
+    found = _read(rows, path, config, progress)
     kept = found.kept
-    for more, name in ((partners, config.paired or path), (other, config.compare)):
-        if more is not None:
-            kept = np.intersect1d(kept, _read(more, str(name), config, progress).kept)
+    if partners is not None:
+        kept = np.intersect1d(kept, _read(partners, config.paired or path, config, progress).kept)
+    if other is not None:
+        of_other = _read(other, config.compare, config, progress)
+        kept = np.intersect1d(kept, of_other.kept)
     if len(kept) < 2:
         raise DataError(f"fewer than two rows of {path} are finite on both sides")
     z, numbers = sample(rows, kept, config.sample, config.seed)
@@ -95,11 +98,11 @@ def measure(
     if partners is not None:
         progress("comparing the pairs")
         y = np.asarray(partners[numbers], np.float32)
-        pairs = measures.pairs(z, y, len(kept), jax.random.key(config.seed))
+        pairs = two.pairs(z, y, len(kept))
         sections[names[0]].insert(0, pairs)
     if retrieved is not None:
         progress("searching")
-        sections[names[0]].append(measures.search(*retrieved))
+        sections[names[0]].append(tasks.search(*retrieved))
     if other is not None:
         progress("comparing the two files")
         y = np.asarray(other[numbers], np.float32)
@@ -107,7 +110,7 @@ def measure(
         name = name if name not in sections else str(config.compare)
         sections[name] = _of(
             other,
-            _read(other, str(config.compare), config, progress),
+            of_other,
             y,
             numbers,
             labels,
@@ -115,7 +118,7 @@ def measure(
             config,
             progress,
         )
-        sections[names[0]].insert(0, measures.comparison(z, y, len(kept)))
+        sections[names[0]].insert(0, two.comparison(z, y, len(kept)))
     return sections
 
 
@@ -128,32 +131,32 @@ def _of(
     weights: np.ndarray | None,
     config: Config,
     progress: Progress,
-) -> list[measures.Section]:
+) -> list[Section]:
     """The sections of one file."""
     key = jax.random.key(config.seed)
     y = None if labels is None else labels[0][numbers]
     progress("spectrum")
-    sections = [measures.rows(found), measures.spectrum(found)]
+    sections = [cloud.rows(found), cloud.spectrum(found)]
     progress("isotropy")
-    sections.append(measures.shape(found, z, None if weights is None else weights[numbers]))
+    sections.append(cloud.shape(found, z, None if weights is None else weights[numbers]))
     progress("intrinsic dimension")
-    sections.append(measures.intrinsic_dimension(z, found.n, key))
+    sections.append(cloud.intrinsic_dimension(z, found.n, key))
     progress("neighbours")
-    sections.append(measures.hubs(z, found.n))
+    sections.append(cloud.hubs(z, found.n))
     if y is not None:
         progress("probes")
-        sections.append(measures.classes(z, y, labels[1], found.n, config.seed))
+        sections.append(tasks.classes(z, y, labels[1], found.n, config.seed))
     if rows.shape[1] >= 4:
         progress("truncation")
-        sections.append(measures.truncation(z, y, found.n, config.seed))
-    sections.append(measures.bounds(found, None if labels is None else len(labels[1])))
+        sections.append(tasks.truncation(z, y, found.n, config.seed))
+    sections.append(cloud.bounds(found, None if labels is None else len(labels[1])))
     return sections
 
 
-def _read(rows: np.ndarray, name: str, config: Config, progress: Progress) -> Moments:
+def _read(rows: np.ndarray, name: str | Path, config: Config, progress: Progress) -> Moments:
     return moments(
         rows,
-        name=name,
+        name=str(name),
         drop_nonfinite=config.drop_nonfinite,
         progress=lambda done, n: progress(f"reading {name}: {done:,} of {n:,} rows"),
     )
@@ -243,7 +246,7 @@ def claim(folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} holds a profile already; --overwrite replaces it")
 
 
-def table(sections: dict[str, list[measures.Section]]) -> str:
+def table(sections: dict[str, list[Section]]) -> str:
     """The findings as text."""
     from rlkit.profile.page import number
 

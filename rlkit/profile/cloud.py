@@ -1,49 +1,19 @@
-"""What is measured of a set of embeddings, each number with one sentence on what it says.
+"""What a set of embeddings is like by itself: what it spans, favours and crowds.
 
-A section is what belongs together: its findings, and the data of its plots. Quantities of the
-spectrum and of single rows are those of the whole file; whatever compares rows with one another is
-that of a sample, whose size the section's note states.
+Quantities of the spectrum and of single rows are those of the whole file; whatever compares rows
+with one another is that of a sample, whose size the section's note states.
 """
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
-from rlkit.losses.alignment import alignment, cross_uniformity, uniformity
-from rlkit.metrics import dimension, geometry, isotropy, neighbors, probes, rank, retrieval
-from rlkit.metrics import similarity as similarities
-from rlkit.numerics import safe_normalize
+from rlkit.metrics import dimension, isotropy, neighbors, rank
 from rlkit.profile.moments import Moments, interval
-
-NEIGHBORS = 10
-
-
-class Finding(NamedTuple):
-    """A number, its interval where there is one, and a sentence."""
-
-    name: str
-    value: float
-    says: str
-    low: float = np.nan
-    high: float = np.nan
-
-
-@dataclasses.dataclass
-class Section:
-    """Findings that belong together, and named arrays that the plots are drawn from."""
-
-    title: str
-    note: str = ""
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    plots: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def add(self, name: str, value: Any, says: str, low: Any = np.nan, high: Any = np.nan) -> None:
-        """One more finding."""
-        self.findings.append(Finding(name, float(value), says, float(low), float(high)))
+from rlkit.profile.sections import NEIGHBORS, Section, of_sample
+from rlkit.profile.sphere import cosines_of_others, least_uniformity
 
 
 def rows(moments: Moments) -> Section:
@@ -184,7 +154,7 @@ def spectrum(moments: Moments) -> Section:
 def shape(moments: Moments, z: np.ndarray, weights: np.ndarray | None) -> Section:
     """Isotropy: does the cloud favour some directions?"""
     n, d = moments.n, len(moments.origin)
-    section = Section("Isotropy", _of_sample(z, n) + " Mean cosine and IsoScore are of all rows.")
+    section = Section("Isotropy", of_sample(z, n) + " Mean cosine and IsoScore are of all rows.")
     total = float(moments.unit_total @ moments.unit_total)
     present = int(np.sum(moments.norms > 0))
     cosine = (total - present) / (n * (n - 1))
@@ -199,7 +169,7 @@ def shape(moments: Moments, z: np.ndarray, weights: np.ndarray | None) -> Sectio
     if d > 1:
 
         def isoscore(s):
-            return (rank.participation_ratio_of(jnp.square(s)) - 1) / (d - 1)
+            return isotropy.isoscore_of(rank.participation_ratio_of(jnp.square(s)), d)
 
         with jax.enable_x64(True):
             value = float(isoscore(moments.singular_values(center=True)))
@@ -257,13 +227,13 @@ def shape(moments: Moments, z: np.ndarray, weights: np.ndarray | None) -> Sectio
             f"What dimension {top} alone adds to the cosine of two random rows.",
         )
     section.plots["variance by dimension"] = variance
-    section.plots["cosines"] = _cosines_of_pairs(z)
+    section.plots["cosines"] = cosines_of_others(z, z)
     return section
 
 
 def intrinsic_dimension(z: np.ndarray, n: int, key: Any) -> Section:
     """How many coordinates the rows need locally."""
-    section = Section("Intrinsic dimension", _of_sample(z, n) + " Intervals: 95 %, bootstrap.")
+    section = Section("Intrinsic dimension", of_sample(z, n) + " Intervals: 95 %, bootstrap.")
     if len(z) < 10:
         section.note = "Not measured: it takes ten rows."
         return section
@@ -308,7 +278,7 @@ def intrinsic_dimension(z: np.ndarray, n: int, key: Any) -> Section:
 def hubs(z: np.ndarray, n: int) -> Section:
     """Does similarity search keep finding the same rows?"""
     k = min(NEIGHBORS, len(z) - 1)
-    section = Section("Neighbours", _of_sample(z, n) + f" {k} neighbours by cosine, exact.")
+    section = Section("Neighbours", of_sample(z, n) + f" {k} neighbours by cosine, exact.")
 
     @jax.jit
     def count(z):
@@ -339,236 +309,6 @@ def hubs(z: np.ndarray, n: int) -> Section:
     return section
 
 
-def pairs(x: np.ndarray, y: np.ndarray, n: int, key: Any) -> Section:
-    """Two views or modalities, row i of one paired with row i of the other."""
-    section = Section("Pairs", _of_sample(x, n) + " Rows are normalised first.")
-
-    @jax.jit
-    def measure(x, y):
-        x, y = safe_normalize(x), safe_normalize(y)
-        own = jnp.arange(x.shape[0])[:, None]
-        block = 1024
-        return {
-            "cosines": jnp.sum(x * y, axis=1),
-            "alignment": jnp.mean(alignment(x, y)),
-            "uniformity": (uniformity(x, block_size=block), uniformity(y, block_size=block)),
-            "cross": cross_uniformity(x, y, block_size=block),
-            "gap": geometry.modality_gap(x, y),
-            "apart": geometry.modality_separability(x, y),
-            "forth": retrieval.recall_at_k(retrieval.ranks(x, y, own), k=1),
-            "back": retrieval.recall_at_k(retrieval.ranks(y, x, own), k=1),
-        }
-
-    found = jax.device_get(measure(jnp.asarray(x), jnp.asarray(y)))
-    section.add("mean pair cosine", found["cosines"].mean(), "How close partners are.")
-    section.add(
-        "alignment",
-        found["alignment"],
-        "Mean squared distance of partners; 0 is best, 2 is unrelated.",
-    )
-    best = uniform_on_sphere(x.shape[1])
-    for side, value in zip(("first", "second"), found["uniformity"], strict=True):
-        section.add(
-            f"uniformity, {side}",
-            value,
-            f"Log mean Gaussian potential; a uniform cloud has {best:.2f}, lower is more even.",
-        )
-    section.add("cross-uniformity", found["cross"], "The same across the two, without partners.")
-    section.add(
-        "modality gap",
-        found["gap"],
-        "Distance of the two means; a linear rule tells the sides apart in "
-        f"{found['apart']:.0%} of rows. "
-        + (
-            "A gap is left by contrastive training at low temperature; shifting the means together "
-            "or a cross-uniformity term closes it, which need not improve retrieval."
-            if found["gap"] > 0.2
-            else "The sides share one region."
-        ),
-    )
-    section.add(
-        "recall@1, first to second",
-        found["forth"],
-        f"Share of rows whose partner is nearest of all {len(x):,}; depends on that number.",
-    )
-    section.add("recall@1, second to first", found["back"], "The other way.")
-    if len(x) > x.shape[1]:
-        lidar = jax.jit(lambda x, y: rank.lidar(jnp.stack([x, y], axis=1)))(x, y)
-        section.add(
-            "LiDAR",
-            lidar,
-            "Directions in which rows differ more than partners do; of views of one encoder, the "
-            "higher one usually probes better.",
-        )
-    others = np.sum(_unit(x) * np.roll(_unit(y), 1, axis=0), axis=1)
-    section.plots["pair cosines"] = {"partners": found["cosines"], "others": others}
-    return section
-
-
-def classes(z: np.ndarray, y: np.ndarray, names: list[str], n: int, seed: int) -> Section:
-    """Probes: how much of the labels simple rules read off."""
-    train, test = split(y, seed)
-    most = np.bincount(y[test]).max() / len(test)
-    section = Section(
-        "Labels",
-        _of_sample(z, n)
-        + f" Probes are fitted to {len(train):,} rows and tested on {len(test):,}; "
-        f"{len(names):,} classes, the most frequent one has {most:.1%}.",
-    )
-    a, b = (
-        (jnp.asarray(z[train]), jnp.asarray(y[train])),
-        (jnp.asarray(z[test]), jnp.asarray(y[test])),
-    )
-    k = len(names)
-    error = 1.96 * 0.5 / np.sqrt(len(test))
-    probes_of = {
-        "ridge probe": lambda *d: probes.ridge_probe_loo(*d, classes=k).accuracy,
-        f"{NEIGHBORS} nearest neighbours": lambda *d: probes.knn_accuracy(
-            *d, classes=k, k=min(NEIGHBORS, len(train))
-        ),
-        "nearest class mean": lambda *d: probes.mean_classifier(*d, classes=k),
-    }
-    says = {
-        "ridge probe": "Accuracy of a linear rule, penalty chosen by leave-one-out",
-        "nearest class mean": "Accuracy of the simplest rule; close to the linear one where "
-        "classes are compact clusters",
-    }
-    for name, probe in probes_of.items():
-        value = float(jax.jit(probe)(*a, *b))
-        section.add(
-            name,
-            value,
-            says.get(name, "Accuracy of the vote of the nearest rows by cosine")
-            + f" (within {error:.1%} at 95 %).",
-            max(value - error, 0),
-            min(value + error, 1),
-        )
-    return section
-
-
-def truncation(z: np.ndarray, y: np.ndarray | None, n: int, seed: int) -> Section:
-    """What is left when only some of the dimensions are kept."""
-    if y is None and len(z) > 2000:
-        z = z[np.sort(np.random.default_rng(seed).choice(len(z), 2000, replace=False))]
-    d = z.shape[1]
-    sizes = sorted({max(1, d * share // 100) for share in (1, 3, 6, 12, 25, 50)} | {d})
-    centred = z - z.mean(0)
-    components = np.linalg.eigh(centred.T @ centred)[1].T[::-1]
-    order = np.random.default_rng(seed).permutation(d)
-    cuts = {
-        "first": lambda m: z[:, :m],
-        "random": lambda m: z[:, order[:m]],
-        "principal": lambda m: centred @ components[:m].T,
-    }
-    k = min(NEIGHBORS, len(z) - 1)
-    curves: dict[str, list[float]] = {}
-    if y is None:
-        agree = jax.jit(lambda x, y: similarities.mutual_knn(x, y, k=k))
-        what = f"agreement of the {k} nearest neighbours with those in all dimensions"
-        for name, cut in cuts.items():
-            reference = z if name != "principal" else centred
-            curves[name] = [float(agree(cut(m), reference)) for m in sizes]
-    else:
-        train, test = split(y, seed)
-        count = int(y.max()) + 1
-        probe = jax.jit(
-            lambda a, b, c, d: probes.knn_accuracy(a, b, c, d, classes=count, k=min(k, len(train)))
-        )
-        what = f"accuracy of {k} nearest neighbours"
-        for name, cut in cuts.items():
-            curves[name] = [
-                float(probe(cut(m)[train], y[train], cut(m)[test], y[test])) for m in sizes
-            ]
-    section = Section("Truncation", _of_sample(z, n) + f" Kept: {what}.")
-    quarter = max(i for i, m in enumerate(sizes) if m <= max(1, d // 4))
-    for name, says in (
-        ("first", "Kept by the first quarter of the dimensions"),
-        (
-            "random",
-            "Kept by a random quarter; as much as by the first means no order of importance",
-        ),
-        ("principal", "Kept by the first quarter of the principal components"),
-    ):
-        whole = curves[name][-1]
-        section.add(
-            f"{name} quarter",
-            curves[name][quarter] / whole if whole else np.nan,
-            f"{says}, as a share of all: {what}."
-            + (
-                " Much is redundant: a shorter vector would do."
-                if whole and curves[name][quarter] > 0.9 * whole
-                else ""
-            ),
-        )
-    section.plots["truncation"] = {"sizes": np.array(sizes), "what": what, **curves}
-    return section
-
-
-def search(queries: np.ndarray, documents: np.ndarray, relevant: np.ndarray) -> Section:
-    """Retrieval of relevant documents by cosine."""
-    section = Section(
-        "Retrieval",
-        f"{len(queries):,} queries, {len(documents):,} documents, by cosine, exact; "
-        "queries without relevant documents are left out; ties share their mean rank.",
-    )
-    found = jax.jit(retrieval.ranks)(
-        jnp.asarray(queries, jnp.float32),
-        jnp.asarray(documents, jnp.float32),
-        jnp.asarray(relevant),
-    )
-    for k in (1, 10, 100):
-        if k <= len(documents):
-            section.add(
-                f"recall@{k}",
-                retrieval.recall_at_k(found, k=k),
-                f"Share of the relevant documents among the first {k}.",
-            )
-    section.add("MRR", retrieval.mrr(found), "Mean of 1 / rank of the first relevant document.")
-    section.add(
-        "nDCG@10",
-        retrieval.ndcg_at_k(found, k=min(10, len(documents))),
-        "Discounted gain of the first ten, of the best possible.",
-    )
-    section.add(
-        "MAP@R",
-        retrieval.map_at_r(found),
-        "Mean precision over the first R, R the number relevant.",
-    )
-    return section
-
-
-def comparison(x: np.ndarray, y: np.ndarray, n: int) -> Section:
-    """Two representations of the same rows."""
-    section = Section(
-        "Compared with the second file", _of_sample(x, n) + " Row i of both files is one example."
-    )
-    k = min(NEIGHBORS, len(x) - 1)
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    if len(x) >= 4:
-        section.add(
-            "CKA, unbiased",
-            jax.jit(lambda x, y: similarities.cka(x, y, unbiased=True))(x, y),
-            "1: the same up to rotation and scale; about 0: unrelated.",
-        )
-    section.add(
-        f"shared of {k} neighbours",
-        jax.jit(lambda x, y: similarities.mutual_knn(x, y, k=k))(x, y),
-        f"Agreement of neighbourhoods; unrelated files share {k / (len(x) - 1):.3f}.",
-    )
-    some = min(len(x), 1000)
-    section.add(
-        "RSA",
-        jax.jit(similarities.rsa)(x[:some], y[:some]),
-        f"Rank correlation of the distances of {some:,} rows.",
-    )
-    section.add(
-        "Procrustes",
-        jax.jit(similarities.procrustes)(x, y),
-        "Similarity after the best rotation; 1: the same up to rotation and scale.",
-    )
-    return section
-
-
 def bounds(moments: Moments, classes: int | None) -> Section:
     """What cannot be otherwise, given how many rows and dimensions there are."""
     n, d = moments.n, len(moments.origin)
@@ -593,7 +333,7 @@ def bounds(moments: Moments, classes: int | None) -> Section:
         )
     section.add(
         "uniformity of the sphere",
-        uniform_on_sphere(d),
+        least_uniformity(d),
         "What points drawn uniformly from the sphere come to.",
     )
     if classes is not None:
@@ -604,32 +344,3 @@ def bounds(moments: Moments, classes: int | None) -> Section:
             + ("." if d >= classes - 1 else ", which this file does not have."),
         )
     return section
-
-
-def split(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Half of the rows of every class for fitting, the rest for testing; ascending."""
-    order = np.random.default_rng(seed).permutation(len(y))
-    place = np.empty(len(y), int)
-    ranked = order[np.argsort(y[order], kind="stable")]
-    start = np.searchsorted(y[ranked], y[ranked])
-    place[ranked] = np.arange(len(y)) - start
-    return np.flatnonzero(place % 2 == 0), np.flatnonzero(place % 2 == 1)
-
-
-def uniform_on_sphere(d: int) -> float:
-    r"""`uniformity` of the uniform distribution, $\log[e^{-4}\, {}_0F_1(; d/2; 4)]$."""
-    return float(-4 + np.log(scipy.special.hyp0f1(d / 2, 4.0)))
-
-
-def _cosines_of_pairs(z: np.ndarray) -> np.ndarray:
-    """Cosines of each row with another one."""
-    unit = _unit(z)
-    return np.sum(unit * np.roll(unit, 1, axis=0), axis=1)
-
-
-def _unit(z: np.ndarray) -> np.ndarray:
-    return np.asarray(safe_normalize(jnp.asarray(z, jnp.float32)))
-
-
-def _of_sample(z: np.ndarray, n: int) -> str:
-    return f"All {n:,} rows." if len(z) == n else f"{len(z):,} of {n:,} rows, drawn at random."
