@@ -9,7 +9,7 @@ there is nothing to time.
 Every side of a case has a process of its own, on two cores, and the sides take turns, so that other
 work on the machine falls on all of them; PyTorch gets whichever is faster, two threads or one.
 Memory is the growth of a process's peak resident size over its size before the first call; where
-there is a compiler, it takes some 60 to 90 MB of that, and the number without it stands beside. A
+there is a compiler, it takes some of that, and the number without it stands beside. A
 side that needs more than 8 GiB is not measured, and a case ends after the turn in which its time, a
 minute, is over.
 """

@@ -2,8 +2,8 @@ r"""Intrinsic dimension: how many coordinates the embeddings need locally, from 
 
 All of these estimators take the points to be uniform within the neighbourhoods they look at.
 Curvature, noise and edges make a neighbourhood look otherwise, the less so the fewer neighbours and
-the more points. In high dimension most of any ball is near its edge, and all estimates are too low:
-of 1000 points of a 20-dimensional sphere TwoNN makes 17 and the likelihood of 20 neighbours 15.
+the more points. In high dimension most of any ball is near its edge, and all estimates are too low,
+the more so the more neighbours they look at.
 Compare estimates at equal n, and read high ones as lower bounds.
 
 Estimates do not change with rotation, translation, scale, or the dimension of the space around.
