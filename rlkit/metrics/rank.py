@@ -9,7 +9,7 @@ Two routes to the spectrum, on purpose. Where small singular values count (`spec
 `effective_rank`) the SVD of the embeddings themselves resolves them down to the rounding of the
 largest *singular value*; eigenvalues of the Gram matrix would stop at its square root (a mode
 below 3e-4 of the largest drowns in float32). Where only large ones count (`participation_ratio`,
-`stable_rank`) the Gram matrix has full accuracy and is about ten times faster.
+`stable_rank`) the Gram matrix has full accuracy and is much the faster.
 
 Under `jax.jit` a batch sharded over a mesh gives the value of the global batch; the Gram route
 moves d x d numbers between devices, the SVD route gathers the embeddings on each.
