@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from rlkit.blocks import in_blocks
 from rlkit.losses.similarity import Similarity, is_rowwise
@@ -108,8 +108,11 @@ def labelled(
     mask: Bool[Array, "n c"] | None = None,
     where: Bool[Array, " n"] | None = None,
     block_size: int | None = None,
-) -> Float[Array, " n"]:
-    """`rows` for each example: positives share its label, all others are negatives, not itself."""
+) -> PyTree[Shaped[Array, "n ..."]]:
+    """`rows` for each example: positives share its label, all others are negatives, not itself.
+
+    They may return several arrays, as a tree; in those of padding stand zeros.
+    """
     embeddings = present(embeddings, where)
     candidates = embeddings if negatives is None else jnp.concatenate([embeddings, negatives])
 
@@ -247,11 +250,13 @@ def matched(
     return present(alone(present(anchor, where), present(positive, where)), where)
 
 
-def present(x: Float[Array, "n *rest"], where: Bool[Array, " n"] | None) -> Float[Array, "n *rest"]:
+def present(
+    x: Shaped[Array, "n *rest"], where: Bool[Array, " n"] | None
+) -> Shaped[Array, "n *rest"]:
     """`x` with zeros in place of the rows that are padding, whatever stands in them."""
     if where is None:
         return x
-    return jnp.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+    return jnp.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
 
 
 def _given(**arrays):
@@ -304,7 +309,7 @@ def _compare(
             if mask_positives:
                 positive &= rest
         values = rows(similarities, positive, rest & ~positive)
-        return jnp.where(row["where"], values, 0.0) if "where" in row else values
+        return jax.tree.map(lambda value: present(value, row.get("where")), values)
 
     return in_blocks(block, (x, about), block_size=block_size)
 

@@ -13,7 +13,7 @@ import pytest
 
 from rlkit.losses import alignment as alignments
 from rlkit.losses import cached as cache
-from rlkit.losses import contrastive, equivariance, metric, mixup, queue, redundancy
+from rlkit.losses import contrastive, equivariance, hyperbolic, metric, mixup, queue, redundancy
 from rlkit.losses.alignment import (
     alignment,
     cross_uniformity,
@@ -380,7 +380,17 @@ PAGE = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
 
 
 def test_the_page_names_every_public_function():
-    families = (contrastive, alignments, redundancy, metric, equivariance, mixup, cache, queue)
+    families = (
+        contrastive,
+        alignments,
+        redundancy,
+        metric,
+        equivariance,
+        hyperbolic,
+        mixup,
+        cache,
+        queue,
+    )
     listed = PAGE[PAGE.index("## All losses") : PAGE.index("## The softmax")]
     for family in families:
         own = {

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from rlkit.losses import metric
+from rlkit.losses.metric.hardest import hardest
 from rlkit.losses.similarity import dot
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 triplet = jax.jit(metric.triplet, static_argnames=("mining", "distance", "block_size"))
+mined = jax.jit(functools.partial(hardest, negatives=None))
 margin_contrastive = jax.jit(metric.margin_contrastive)
 global_ranking = jax.jit(metric.global_ranking, static_argnames=("side", "similarity"))
 proto_triplet = jax.jit(metric.proto_triplet)
@@ -153,6 +155,39 @@ def test_all_triplets_of_a_large_batch_fit_in_a_block():
 
     memory = jax.jit(jax.grad(total)).lower(points).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 64 * 4 * 2**17
+
+
+def clouds():
+    """Batches in which products and differences may choose different examples, and easy ones."""
+    rng = np.random.default_rng(2)
+    spread = rng.normal(size=(24, 6))
+    yield "apart", spread
+    yield "far from the origin", 1e3 + spread
+    yield "collapsed", 1 + 1e-5 * spread
+    yield "in tight clusters", rng.normal(size=(3, 6))[np.arange(24) % 3] + 1e-4 * spread
+    yield "many copies", spread[np.arange(24) % 5]
+    yield "equal", np.ones((24, 6))
+
+
+@pytest.mark.parametrize(("kind", "points"), list(clouds()))
+def test_batch_hard_chooses_as_the_differences_do(kind, points):
+    points, labels = points.astype(np.float32), np.arange(24) % 4
+    furthest, nearest, valid = mined(points, labels)
+    exact = np.linalg.norm(points[:, None].astype(float) - points[None], axis=2)
+    same, row = labels[:, None] == labels[None, :], np.arange(24)
+    assert np.all(valid)
+    assert np.all(same[row, furthest] & (furthest != row))
+    assert not np.any(same[row, nearest])
+    np.testing.assert_allclose(exact[row, furthest], np.where(same, exact, 0).max(1), rtol=1e-6)
+    np.testing.assert_allclose(exact[row, nearest], np.where(same, np.inf, exact).min(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_shows_in_batch_hard(bad):
+    points = np.random.default_rng(3).normal(size=(24, 6))
+    points[5, 2] = bad
+    loss = triplet(points.astype(np.float32), np.arange(24) % 4, margin=0.3)
+    assert not np.any(np.isfinite(np.asarray(loss)[[1, 5, 9]]))
 
 
 def test_margins_are_typed_as_ints_and_mapped_over():

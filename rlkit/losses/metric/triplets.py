@@ -9,7 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlkit.blocks import in_blocks
 from rlkit.losses import in_batch
-from rlkit.losses.similarity import Distance, euclidean
+from rlkit.losses.metric.hardest import hardest
+from rlkit.losses.similarity import Distance, euclidean, squared_euclidean
+from rlkit.numerics import promote, safe_sqrt
 from rlkit.typing import Scalar
 
 
@@ -64,6 +66,18 @@ def triplet(
     """
     if margin is None and mining == "semi_hard":
         raise ValueError("semi-hard triplets are defined by a margin")
+    who = {"mask": mask, "where": where, "block_size": block_size}
+    if mining == "hard" and distance in (euclidean, squared_euclidean):
+        points = promote(in_batch.present(embeddings, where))
+        found = hardest(points, labels, negatives=negatives, **who)
+        candidates = points if negatives is None else jnp.concatenate([points, promote(negatives)])
+        far, near = (
+            jnp.sum(jnp.square(points - candidates[place]), axis=1)
+            for place in (found.furthest, found.nearest)
+        )
+        if distance is euclidean:
+            far, near = safe_sqrt(far), safe_sqrt(near)
+        return _hinge(far, near, found.valid, margin)
     if mining == "hard":
         rows = partial(_hardest, margin=margin)
     elif margin is None:
@@ -76,9 +90,7 @@ def triplet(
         labels,
         similarity=distance,
         negatives=negatives,
-        mask=mask,
-        where=where,
-        block_size=block_size,
+        **who,
     )
 
 
@@ -89,7 +101,10 @@ def _cost(gap: Float[Array, " b"], margin: Scalar | None) -> Float[Array, " b"]:
 def _hardest(distances, positive, negative, *, margin):
     furthest = jnp.max(distances, axis=1, where=positive, initial=-jnp.inf)
     nearest = jnp.min(distances, axis=1, where=negative, initial=jnp.inf)
-    valid = jnp.any(positive, axis=1) & jnp.any(negative, axis=1)
+    return _hinge(furthest, nearest, jnp.any(positive, axis=1) & jnp.any(negative, axis=1), margin)
+
+
+def _hinge(furthest, nearest, valid, margin):
     gap = jnp.where(valid, furthest - nearest, 0.0)
     return jnp.where(valid, _cost(gap, margin), 0.0)
 

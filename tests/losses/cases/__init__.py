@@ -4,11 +4,21 @@ from tests.losses.cases import (
     alignment,
     contrastive,
     equivariance,
+    hyperbolic,
     metric,
     negatives,
     redundancy,
     supervised,
 )
 
-FAMILIES = (contrastive, negatives, supervised, metric, alignment, redundancy, equivariance)
+FAMILIES = (
+    contrastive,
+    negatives,
+    supervised,
+    metric,
+    alignment,
+    redundancy,
+    equivariance,
+    hyperbolic,
+)
 CASES = tuple(case for family in FAMILIES for case in family.CASES)
