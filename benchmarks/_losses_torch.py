@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from benchmarks._losses_cases import MARGIN, TEMPERATURE, Case, embeddings, labels
 
+set_threads = torch.set_num_threads
+
 
 def build(library: str, case: Case) -> tuple[Callable, Callable]:
     """(compile, run): `run()` goes forward and backward, and returns a reader of the results."""

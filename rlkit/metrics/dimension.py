@@ -60,7 +60,7 @@ def two_nn(
     discard: Scalar = 0.1,
     resamples: int = 200,
     level: Scalar = 0.95,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Dimension:
     r"""TwoNN: from the ratio of the distances to the second and the first neighbour.
 
@@ -102,7 +102,7 @@ def mle(
     average: str = "inverse",
     resamples: int = 200,
     level: Scalar = 0.95,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Dimension:
     r"""Levina and Bickel's maximum likelihood estimate from the k nearest neighbours.
 
@@ -146,7 +146,7 @@ def gride(
     scales: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
     resamples: int = 200,
     level: Scalar = 0.95,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Dimension:
     r"""GRIDE: the generalised ratios of distances, at neighbourhoods of growing size.
 
@@ -211,7 +211,7 @@ def correlation_dimension(
     between: tuple[int, int] = (10, 20),
     resamples: int = 200,
     level: Scalar = 0.95,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Dimension:
     r"""Correlation dimension: how fast the number of pairs grows with their distance.
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rlkit.metrics.grams import gram
 from rlkit.metrics.rank import participation_ratio
 from rlkit.numerics import center as center_batch
 from rlkit.numerics import promote, safe_normalize, safe_sqrt
@@ -69,7 +70,7 @@ def isoscore_star(
     largest = jnp.maximum(jnp.max(jnp.abs(z)), jnp.sqrt(jnp.max(jnp.abs(known))))
     unit = jax.lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
     z, known = z / unit, known / unit / unit
-    sigma = (1 - zeta) * jnp.matmul(z.T, z, precision=EXACT) / max(n - 1, 1) + zeta * known
+    sigma = (1 - zeta) * gram(z) / max(n - 1, 1) + zeta * known
     squared = jnp.sum(jnp.square(sigma))
     return isoscore_of(jnp.square(jnp.trace(sigma)) / jnp.where(squared == 0, 1.0, squared), d)
 

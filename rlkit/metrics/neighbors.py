@@ -30,19 +30,18 @@ def euclidean(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n
     In single precision a distance below 3e-4 times the spread of the points is rounding;
     `knn` computes those of the neighbours again from the differences.
     """
-    return safe_sqrt(jnp.maximum(_squared_euclidean(x, y), 0.0))
-
-
-def _squared_euclidean(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """Squared distances up to rounding, which may leave them below 0."""
     x, y = promote(x), promote(y)
-    # Of the finite points: a NaN is to spoil its own distances, not everybody's.
-    finite = jnp.all(jnp.isfinite(y), axis=1, keepdims=True)
-    total = jnp.sum(jnp.where(finite, y, 0.0), axis=0, keepdims=True)
-    mean = total / jnp.maximum(jnp.sum(finite), 1)
+    mean = _finite_mean(y)
     x, y = x - mean, y - mean
     squares = jnp.sum(jnp.square(x), axis=1)[:, None] + jnp.sum(jnp.square(y), axis=1)[None, :]
-    return squares - 2 * jnp.matmul(x, y.T, precision=EXACT)
+    return safe_sqrt(jnp.maximum(squares - 2 * jnp.matmul(x, y.T, precision=EXACT), 0.0))
+
+
+def _finite_mean(y: Float[Array, "m d"]) -> Float[Array, "1 d"]:
+    """Of the finite points: a NaN is to spoil its own distances, not everybody's."""
+    finite = jnp.all(jnp.isfinite(y), axis=1, keepdims=True)
+    total = jnp.sum(jnp.where(finite, y, 0.0), axis=0, keepdims=True)
+    return total / jnp.maximum(jnp.sum(finite), 1)
 
 
 def cosine_distance(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
@@ -68,7 +67,7 @@ def knn(
     *,
     k: int,
     distance: Distance = euclidean,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Neighbors:
     """The k nearest `points` of each query; without `points`, those among the other queries.
 
@@ -85,24 +84,17 @@ def knn(
     if not 1 <= k <= available:
         raise ValueError(f"k={k} neighbours of {available} available points")
 
-    ranking = _squared_euclidean if distance is euclidean else distance
+    table = _euclidean_order(points) if distance is euclidean else lambda x: distance(x, points)
 
     def search(operands):
         x, index = operands
-        found = ranking(x, points)
-        # Behind all finite distances come the undefined ones, and last the point itself.
-        farthest = jnp.finfo(found.dtype).max
-        ranked = jnp.where(found < farthest, found, farthest)
-        if among_themselves:
-            own = index[:, None] == jnp.arange(points.shape[0])[None, :]
-            ranked = jnp.where(own, jnp.inf, ranked)
-        nearest = _smallest(ranked, k)
+        found = table(x)
+        nearest = _smallest(found, k, index if among_themselves else None)
         if distance is not euclidean:
             return jnp.take_along_axis(found, nearest, axis=1), nearest
         gaps = promote(x)[:, None, :] - promote(points)[nearest]
         exact = safe_sqrt(jnp.sum(jnp.square(gaps), axis=-1))
-        order = jnp.argsort(exact, axis=1, stable=True)
-        return (jnp.take_along_axis(a, order, axis=1) for a in (exact, nearest))
+        return jax.lax.sort((exact, nearest), num_keys=1)
 
     def rows(operands):
         return Neighbors(*search(operands))
@@ -111,26 +103,58 @@ def knn(
     return in_blocks(rows, (queries, index), block_size=block_size)
 
 
-CHUNK = 64
+def _euclidean_order(points: Float[Array, "m d"]) -> Distance:
+    r"""What orders the points as their distance does: $\lVert y \rVert^2 - 2 x \cdot y$."""
+    y = promote(jax.lax.stop_gradient(points))
+    mean = _finite_mean(y)
+    y = y - mean
+    squares = jnp.sum(jnp.square(y), axis=1)
+
+    def order(x):
+        x = promote(jax.lax.stop_gradient(x)) - mean
+        return squares[None, :] - 2 * jnp.matmul(x, y.T, precision=EXACT)
+
+    return order
+
+
+CHUNK = 16
 """Columns whose minimum stands for them in the first pass of a search."""
 
 
-def _smallest(values: Float[Array, "n m"], k: int) -> Int[Array, "n k"]:
-    """Columns of each row's k smallest values, ascending.
+def _smallest(
+    values: Float[Array, "n m"], k: int, own: Int[Array, " n"] | None
+) -> Int[Array, "n k"]:
+    """Columns of each row's k smallest values, ascending; undefined values are the largest.
 
-    The k smallest lie in the k chunks with the smallest minima: one pass of minima over the whole
-    row, and the sorting is of few.
+    The column `own` of a row is none of them. The k smallest lie in the k chunks with the smallest
+    minima (k + 1, if one column is to be left out): one pass of minima over the whole table, and
+    the sorting is of few.
     """
+    # Twice in use, it would be computed twice by a compiler that fuses.
+    values = jax.lax.optimization_barrier(values)
     n, m = values.shape
-    if m <= 2 * CHUNK * k:
-        return jax.lax.top_k(-values, k)[1]
-    chunks = -(-m // CHUNK)
-    padded = jnp.pad(values, ((0, 0), (0, chunks * CHUNK - m)), constant_values=jnp.inf)
-    padded = padded.reshape(n, chunks, CHUNK)
-    chosen = jnp.sort(jax.lax.top_k(-jnp.min(padded, axis=2), k)[1], axis=1)
-    candidates = jnp.take_along_axis(padded, chosen[:, :, None], axis=1).reshape(n, k * CHUNK)
-    columns = (chosen[:, :, None] * CHUNK + jnp.arange(CHUNK)[None, None, :]).reshape(n, k * CHUNK)
-    return jnp.take_along_axis(columns, jax.lax.top_k(-candidates, k)[1], axis=1)
+    farthest = jnp.finfo(values.dtype).max
+
+    def ranked(values, columns):
+        defined = jnp.where(values < farthest, values, farthest)
+        return defined if own is None else jnp.where(columns == own[:, None], jnp.inf, defined)
+
+    chunks = k if own is None else k + 1
+    if m <= 2 * CHUNK * chunks:
+        return jax.lax.top_k(-ranked(values, jnp.arange(m)[None, :]), k)[1]
+    # A chunk is every stride-th column, so that minima are of vectors and not within them.
+    stride = m // CHUNK
+    table = values[:, : stride * CHUNK].reshape(n, CHUNK, stride)
+    minima = jnp.min(jnp.where(table < farthest, table, farthest), axis=1)
+    chosen = jax.lax.top_k(-minima, chunks)[1][:, None, :]
+    candidates = jnp.take_along_axis(table, chosen, axis=2).reshape(n, CHUNK * chunks)
+    columns = (chosen + stride * jnp.arange(CHUNK)[None, :, None]).reshape(n, CHUNK * chunks)
+    if m % CHUNK:
+        rest = jnp.arange(stride * CHUNK, m)
+        candidates = jnp.concatenate([candidates, values[:, rest]], axis=1)
+        columns = jnp.concatenate([columns, jnp.broadcast_to(rest, (n, len(rest)))], axis=1)
+    best = jax.lax.top_k(-ranked(candidates, columns), k)[1]
+    return jnp.take_along_axis(columns, best, axis=1)
 
 
 # --- hubs ----------------------------------------------------------------------------------------

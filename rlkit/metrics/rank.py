@@ -9,7 +9,9 @@ Two routes to the spectrum, on purpose. Where small singular values count (`spec
 `effective_rank`) the SVD of the embeddings themselves resolves them down to the rounding of the
 largest *singular value*; eigenvalues of the Gram matrix would stop at its square root (a mode
 below 3e-4 of the largest drowns in float32). Where only large ones count (`participation_ratio`,
-`stable_rank`) the Gram matrix has full accuracy and is much the faster.
+`stable_rank`) the Gram matrix has full accuracy and is much the faster. `effective_rank` of many
+examples in many dimensions takes the Gram matrix where its rounding is seen not to count, and the
+SVD where it does (and for gradients).
 
 Under `jax.jit` a batch sharded over a mesh gives the value of the global batch; the Gram route
 moves d x d numbers between devices, the SVD route gathers the embeddings on each.
@@ -18,13 +20,14 @@ NaN in the embeddings gives NaN.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from rlkit.metrics.clusters import Clid as Clid
 from rlkit.metrics.clusters import clid as clid
 from rlkit.metrics.clusters import clid_scores as clid_scores
+from rlkit.metrics.grams import eigenvalues, gram
 from rlkit.numerics import center as center_batch
-from rlkit.numerics import promote, safe_normalize
+from rlkit.numerics import promote, safe_normalize, safe_sqrt
 from rlkit.typing import Scalar
 
 
@@ -55,7 +58,52 @@ def effective_rank(
     Source: Garrido et al. 2023, Section 3 [garrido2023rankme]; Roy and Vetterli 2007
     [roy2007effective].
     """
-    return effective_rank_of(_singular_values(z, center), epsilon=epsilon)
+    z = promote(z)
+    z = center_batch(z) if center else z
+    side = z if z.shape[1] <= z.shape[0] else z.T
+    if side.shape[0] >= TALL * side.shape[1] and side.shape[1] >= WIDE:
+        return _effective_rank_of_many(side, jnp.asarray(epsilon, z.dtype))
+    return _effective_rank_by_svd(side, epsilon)
+
+
+TALL, WIDE = 4, 256
+"""Examples for each dimension, and dimensions, from which a Gram matrix saves time."""
+
+
+def _effective_rank_by_svd(z: Float[Array, "n d"], epsilon: Scalar) -> Float[Array, ""]:
+    return effective_rank_of(jnp.linalg.svd(z, compute_uv=False), epsilon=epsilon)
+
+
+@jax.custom_jvp
+def _effective_rank_of_many(z: Float[Array, "n d"], epsilon: Scalar) -> Float[Array, ""]:
+    squares = eigenvalues(_scaled_gram(z))
+    return jax.lax.cond(
+        _rounding_is_small(squares),
+        lambda: effective_rank_of(safe_sqrt(jnp.maximum(squares, 0.0)), epsilon=epsilon),
+        lambda: _effective_rank_by_svd(z, epsilon),
+    )
+
+
+@_effective_rank_of_many.defjvp
+def _(primals, tangents):
+    return jax.jvp(_effective_rank_by_svd, primals, tangents)
+
+
+def _rounding_is_small(squares: Float[Array, " k"]) -> Bool[Array, ""]:
+    r"""Whether the effective rank keeps its digits if it is taken from these of a Gram matrix.
+
+    Rounding moves an eigenvalue by about $\delta = \epsilon \sqrt{\lambda_1 \sum \lambda}$ for
+    $\epsilon$ that of the machine, hence a singular value s by $\delta / 2 s$, and the entropy by
+    $(\log p + H)\, \delta / (2 s \sum s)$, each independently of the others. NaN: no.
+    """
+    epsilon = jnp.finfo(squares.dtype).eps
+    delta = epsilon * jnp.sqrt(jnp.max(squares) * jnp.sum(squares))
+    clear = jnp.min(squares) > 64 * delta
+    s = jnp.sqrt(jnp.where(clear, squares, 1.0))
+    p = s / jnp.sum(s)
+    slope = jnp.log(p) - jnp.sum(p * jnp.log(p))
+    moved = jnp.sqrt(jnp.sum(jnp.square(slope * delta / s))) / (2 * jnp.sum(s))
+    return clear & (moved < 64 * epsilon)
 
 
 def participation_ratio(z: Float[Array, "n d"], *, center: bool = True) -> Float[Array, ""]:
@@ -70,9 +118,9 @@ def participation_ratio(z: Float[Array, "n d"], *, center: bool = True) -> Float
 
     Source: Gao et al. 2017 [gao2017theory].
     """
-    gram = _gram(z, center)
-    squared = jnp.sum(jnp.square(gram))
-    return jnp.square(jnp.trace(gram)) / jnp.where(squared == 0, 1.0, squared)
+    products = _gram(z, center)
+    squared = jnp.sum(jnp.square(products))
+    return jnp.square(jnp.trace(products)) / jnp.where(squared == 0, 1.0, squared)
 
 
 def stable_rank(z: Float[Array, "n d"], *, center: bool = False) -> Float[Array, ""]:
@@ -86,9 +134,9 @@ def stable_rank(z: Float[Array, "n d"], *, center: bool = False) -> Float[Array,
 
     Source: Rudelson and Vershynin 2007 [rudelson2007sampling].
     """
-    gram = _gram(z, center)
-    largest = jnp.linalg.eigvalsh(gram)[-1]
-    return jnp.trace(gram) / jnp.where(largest == 0, 1.0, largest)
+    products = _gram(z, center)
+    largest = eigenvalues(products)[-1]
+    return jnp.trace(products) / jnp.where(largest == 0, 1.0, largest)
 
 
 def nesum(z: Float[Array, "n d"]) -> Float[Array, ""]:
@@ -217,9 +265,7 @@ def self_cluster(z: Float[Array, "n d"]) -> Float[Array, ""]:
     """
     unit = safe_normalize(promote(z))
     n, d = unit.shape
-    side = unit if d <= n else unit.T
-    gram = jnp.matmul(side.T, side, precision=jax.lax.Precision.HIGHEST)
-    squared = jnp.sum(jnp.square(gram))
+    squared = jnp.sum(jnp.square(gram(unit if d <= n else unit.T)))
     if n == 1 or d == 1:
         return jnp.nan * squared
     return (d * squared - n * (d + n - 1)) / ((d - 1) * (n - 1) * n)
@@ -233,15 +279,14 @@ def _singular_values(z: Float[Array, "n d"], center: bool) -> Float[Array, " k"]
 def _gram(z: Float[Array, "n d"], center: bool) -> Float[Array, "k k"]:
     """The smaller of Z^T Z and Z Z^T, up to scale; both have the nonzero eigenvalues."""
     z = promote(z)
-    if center:
-        z = center_batch(z)
+    z = center_batch(z) if center else z
+    return _scaled_gram(z if z.shape[1] <= z.shape[0] else z.T)
+
+
+def _scaled_gram(z: Float[Array, "n d"]) -> Float[Array, "d d"]:
     # The ratios do not see the scale, but fourth powers of it would leave float32.
     largest = jnp.max(jnp.abs(z))
-    z = z / jax.lax.stop_gradient(jnp.where(largest == 0, 1.0, largest))
-    n, d = z.shape
-    side = z if d <= n else z.T
-    # An accelerator's default would round the products to ten bits.
-    return jnp.matmul(side.T, side, precision=jax.lax.Precision.HIGHEST)
+    return gram(z / jax.lax.stop_gradient(jnp.where(largest == 0, 1.0, largest)))
 
 
 # --- of a spectrum -------------------------------------------------------------------------------

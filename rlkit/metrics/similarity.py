@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlkit.blocks import each_block, in_blocks
 from rlkit.metrics import neighbors
+from rlkit.metrics.grams import gram
 from rlkit.metrics.ranks import centred_ranks
 from rlkit.numerics import center, promote, safe_sqrt
 from rlkit.typing import Scalar
@@ -191,7 +192,8 @@ def _products(
         return jnp.sum(a * b), jnp.sum(a * a), jnp.sum(b * b)
 
     def product(a, b):
-        cross = jnp.sum(jnp.square(jnp.matmul(a.T, b, precision=EXACT)))
+        inner = gram(a) if a is b else jnp.matmul(a.T, b, precision=EXACT)
+        cross = jnp.sum(jnp.square(inner))
         if not unbiased:
             return cross
         # Rows of a centred K sum to 0, so with its diagonal set to 0 they sum to minus that.
@@ -203,14 +205,14 @@ def _products(
 
 
 def _centred_gram(z: Float[Array, "n d"], unbiased: bool) -> Float[Array, "n n"]:
-    gram = jnp.matmul(z, z.T, precision=EXACT)
+    products = gram(z.T)
     if not unbiased:
-        return gram  # the rows of centred z sum to 0 already
+        return products  # the rows of centred z sum to 0 already
     # Subtracting the diagonal's part afterwards would cancel in wide representations.
     own = jnp.eye(z.shape[0], dtype=bool)
-    gram = jnp.where(own, 0.0, gram)
-    mean = _centring(jnp.sum(gram, axis=1), unbiased)
-    return jnp.where(own, 0.0, gram - mean[:, None] - mean[None, :])
+    products = jnp.where(own, 0.0, products)
+    mean = _centring(jnp.sum(products, axis=1), unbiased)
+    return jnp.where(own, 0.0, products - mean[:, None] - mean[None, :])
 
 
 def _centring(sums: Float[Array, " n"], unbiased: bool) -> Float[Array, " n"]:
@@ -407,7 +409,7 @@ def mutual_knn(
     *,
     k: int = 10,
     distance: neighbors.Distance = neighbors.cosine_distance,
-    block_size: int | None = 1024,
+    block_size: int | None = 256,
 ) -> Float[Array, ""]:
     r"""Mutual k-nearest-neighbour alignment: the share of neighbours the two sides agree on.
 

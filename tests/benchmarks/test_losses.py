@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import _losses_cases, _losses_jax, losses
+from benchmarks import _losses_cases, _losses_jax, _side_by_side, losses
 from benchmarks._losses_cases import Case
 from rlkit.errors import DataError
 
 TINY = [Case("nt_xent", 16, 8), Case("vicreg", 16, 8)]
-LOSSES = tuple(losses.WHAT)
+LOSSES = tuple(_losses_cases.WHAT)
 
 
 def result(library, loss, build=_losses_jax.build):
@@ -22,8 +22,8 @@ def result(library, loss, build=_losses_jax.build):
 
 
 def agree(one, other):
-    np.testing.assert_allclose(one[0], other[0], rtol=losses.VALUE_TOLERANCE)
-    np.testing.assert_allclose(one[1], other[1], rtol=losses.GRADIENT_TOLERANCE)
+    np.testing.assert_allclose(one[0], other[0], rtol=_losses_cases.VALUE_TOLERANCE)
+    np.testing.assert_allclose(one[1], other[1], rtol=_losses_cases.GRADIENT_TOLERANCE)
 
 
 # --- the sides compute the same ---
@@ -161,13 +161,13 @@ def test_sides_that_differ_are_not_compared(key, factor):
         "lightly": {"failed": "needs over 8 GiB"},
         "torch": {"value": 2.0, "gradient": 3.0},
     }
-    losses.compare(TINY[0], reports)
+    _side_by_side.compare(TINY[0], reports)
     reports["torch"][key] *= factor
     with pytest.raises(DataError, match=rf"the {key} of nt_xent-16 is \d in rlkit and .* torch"):
-        losses.compare(TINY[0], reports)
+        _side_by_side.compare(TINY[0], reports)
     reports["rlkit"][key] = reports["torch"][key] = float("nan")
     with pytest.raises(DataError, match="is nan"):
-        losses.compare(TINY[0], reports)
+        _side_by_side.compare(TINY[0], reports)
 
 
 def test_tables_that_fit_no_memory_leave_the_blocks():

@@ -129,6 +129,57 @@ def test_small_singular_values_survive_float32():
     np.testing.assert_allclose(single, np.exp(-np.sum(p * np.log(p))), rtol=1e-4)
 
 
+def of_many(s, seed=0, n=64):
+    """Rows with these singular values."""
+    return orthogonal(n, seed)[:, : len(s)] * s @ orthogonal(len(s), seed + 1)
+
+
+@pytest.fixture
+def large_from_eight(monkeypatch):
+    """What is meant for hundreds of dimensions, at a size that compiles fast."""
+    monkeypatch.setattr(rank, "WIDE", 8)
+    return jax.jit(lambda z: rank.effective_rank(z))
+
+
+def test_a_gram_matrix_serves_where_its_rounding_does_not_count(large_from_eight, monkeypatch):
+    """And the SVD, which alone sees singular values of 1e-5, everywhere else."""
+    flat, steep = np.linspace(1, 3, 16), np.append(np.ones(2), np.full(14, 1e-5))
+    for z in (of_many(flat), of_many(flat).T, of_many(steep), of_many(steep)[:, :1] * np.ones(16)):
+        right = references.effective_rank(z)
+        found = large_from_eight(jnp.asarray(z, jnp.float32))
+        np.testing.assert_allclose(found, right, rtol=1e-4 if z[0, 0] == z[0, 1] else 2e-6)
+    monkeypatch.setattr(rank, "_effective_rank_by_svd", lambda z, epsilon: jnp.full((), -1.0))
+    by_gram = jax.jit(lambda z: rank.effective_rank(z))
+    assert by_gram(jnp.asarray(of_many(flat), jnp.float32)) > 1
+    assert by_gram(jnp.asarray(of_many(steep), jnp.float32)) == -1
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.5])
+def test_what_the_gram_matrix_may_serve_keeps_its_digits(power):
+    """Spectra as flat as noise, as steep as the bound lets through, and beyond."""
+    s = np.arange(1, 129) ** -power
+    z = of_many(s, n=512).astype(np.float32)
+    squares = np.linalg.eigvalsh(z.T @ z)
+    by_gram = float(rank.effective_rank_of(jnp.sqrt(jnp.maximum(squares, 0))))
+    allowed = bool(jax.jit(rank._rounding_is_small)(jnp.asarray(squares)))
+    assert allowed == (power <= 0.5)
+    if allowed:
+        assert by_gram == pytest.approx(references.effective_rank(z.astype(float)), rel=1e-5)
+
+
+def test_gradients_vmap_and_nan_do_not_see_which_way_it_is_taken(large_from_eight):
+    z = jnp.asarray(of_many(np.linspace(1, 3, 8)), jnp.float32)
+    slope = jax.jit(jax.grad(rank.effective_rank))(z)
+    by_svd = jax.jit(
+        jax.grad(lambda z: rank.effective_rank_of(jnp.linalg.svd(z, compute_uv=False)))
+    )(z)
+    np.testing.assert_allclose(slope, by_svd, atol=1e-6)
+    both = jax.jit(jax.vmap(rank.effective_rank))(jnp.stack([z, z.at[:, 1:].set(0.0)]))
+    np.testing.assert_allclose(both, [large_from_eight(z), 1], rtol=1e-4)
+    assert jnp.isnan(large_from_eight(z.at[3, 2].set(jnp.nan)))
+    assert large_from_eight(jnp.zeros_like(z)) == 0
+
+
 # --- laws ----------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,14 @@
-"""One side of one case of `benchmarks.losses`, in a process of its own.
+"""One side of one case of a benchmark, in a process of its own.
 
-The arguments are the library, the loss, n and d. It writes one line of JSON after the first call,
-and one for each line that it reads: the seconds that a call takes.
+The arguments are the benchmark, the library and the fields of the case. It writes one line of JSON
+after the first call, and one for each line that it reads: the seconds that a call takes.
+
+The benchmark's module `_<name>_cases` has `Case` and says in which `room` a library is; the room's
+`build(library, case)` returns two functions: one that compiles, and one that runs and returns a
+reader of the results. A room with `set_threads(count)` gets the number that is faster here.
 """
 
+import importlib
 import json
 import os
 import statistics
@@ -11,30 +16,25 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks._losses_cases import Case
-
-OURS_AND_JAX = ("jax", "rlkit", "rlkit in blocks")
 THREADS = 2
 LIMIT = 8 * 2**30  # bytes
 LEAST_SECONDS = 0.1
 
 
-def main(library: str, loss: str, n: str, d: str) -> None:
+def main(benchmark: str, library: str, *fields: str) -> None:
     """Reports the first call, then answers until the input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
     _bound()
-    case = Case(loss, int(n), int(d))
-    if library in OURS_AND_JAX:
-        from benchmarks._losses_jax import build
-    else:
-        import torch
-
-        from benchmarks._losses_torch import build
-
-        torch.set_num_threads(THREADS)
+    cases = importlib.import_module(f"benchmarks._{benchmark}_cases")
+    kinds = cases.Case.__annotations__.values()
+    case = cases.Case(*(kind(field) for kind, field in zip(kinds, fields, strict=True)))
+    room = importlib.import_module(f"benchmarks.{cases.room(library)}")
+    set_threads = getattr(room, "set_threads", None)
+    if set_threads is not None:
+        set_threads(THREADS)
     try:
-        compile_, run = build(library, case)
+        compile_, run = room.build(library, case)
         start, before = time.perf_counter(), _status("VmRSS")
         compile_()
         compiled, between = _status("VmHWM"), _status("VmRSS")
@@ -42,16 +42,16 @@ def main(library: str, loss: str, n: str, d: str) -> None:
         result = run()
         first_call = time.perf_counter() - start
         peak = _status("VmHWM")
-        value, gradient = result()
+        values = result()
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         print(json.dumps({"failed": f"needs over {LIMIT / 2**30:.0f} GiB"}), file=answers)
         return
     del result  # with it goes the graph of the first call
-    if library not in OURS_AND_JAX and first_call < 1:
-        _choose_threads(torch, run)
-    report = {"value": value, "gradient": gradient, "first_call": first_call}
+    if set_threads is not None and first_call < 1:
+        _choose_threads(set_threads, run)
+    report = dict(zip(case.tolerances, values, strict=True)) | {"first_call": first_call}
     report["growth"] = None if peak is None else max(compiled, peak) - before
     report["growth_without_compiling"] = peak - between if told_apart else None
     print(json.dumps(report), file=answers)
@@ -68,13 +68,13 @@ def _seconds(run) -> float:
     return statistics.median(times)
 
 
-def _choose_threads(torch, run) -> None:
+def _choose_threads(set_threads, run) -> None:
     """Two threads or one: on small arrays, or on cores that others use, waiting costs the more."""
     taken = {}
     for count in (1, THREADS):
-        torch.set_num_threads(count)
+        set_threads(count)
         taken[count] = _seconds(run)
-    torch.set_num_threads(min(taken, key=taken.get))
+    set_threads(min(taken, key=taken.get))
 
 
 def _bound() -> None:
