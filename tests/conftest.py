@@ -1,5 +1,6 @@
 """Settings of every test: strict broadcasting, a quiet CPU, and the profile of hypothesis."""
 
+import gc
 import os
 
 import jaxlib
@@ -31,6 +32,18 @@ for name, examples in (("rlkit", 10), ("thorough", 200)):
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 hypothesis.settings.load_profile("rlkit")
+
+
+# Tracing makes many objects that live on, and looking through them all for garbage is not cheap.
+gc.set_threshold(100_000, 20, 100)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file's tests run in one process, for what one of them compiled serves the others."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_random_start_on_digits_steps_at_the_predicted_times(study):
     assert len(summary["modes"]) == 8
 
 
+@pytest.mark.slow
 def test_known_spectrum_gives_all_steps_and_all_plateaus(study):
     config = stepwise.Config(data="gaussian", dim=6, gap=2.0, seeds=2)
     records = study(**dataclasses.asdict(config))
@@ -104,6 +105,7 @@ def test_solution_comes_tenfold_nearer_with_a_hundredfold_smaller_start(study):
     )
 
 
+@pytest.mark.slow
 def test_kernel_machine_ends_at_the_closed_form(study):
     summary = study(model="kernel", pairs=100, dim=2, init_scale=1e-8, seeds=2).summary
     assert max(summary["final_procrustes"]) < 0.02
@@ -112,6 +114,7 @@ def test_kernel_machine_ends_at_the_closed_form(study):
     assert max(max(m["relative_error"]) for m in apart) < 0.03
 
 
+@pytest.mark.slow
 def test_spectral_loss_follows_its_own_law_where_the_moments_commute(study):
     summary = study(data="gaussian", loss="spectral", dim=3, seeds=2).summary
     assert summary["commutator"] < 1e-12

@@ -42,7 +42,11 @@ def first_forms():
 FIRST_FORMS = first_forms()
 
 
-FIRST_OF_FAMILY = {str(family.CASES[0]) for family in FAMILIES}
+def first_of_families(cases):
+    """Of the rows of each family, the first that is among the cases."""
+    among = {str(case) for case in cases}
+    rows = ([str(case) for case in family.CASES if str(case) in among] for family in FAMILIES)
+    return {names[0] for names in rows if names}
 
 
 def over(cases, *, all_forms=False, first_of_family=False):
@@ -50,7 +54,7 @@ def over(cases, *, all_forms=False, first_of_family=False):
 
     Or those of all forms are fast, or only the first of each family.
     """
-    fast = FIRST_OF_FAMILY if first_of_family else FIRST_FORMS
+    fast = first_of_families(cases) if first_of_family else FIRST_FORMS
     parameters = []
     for case in cases:
         slow = [pytest.mark.slow] * (not all_forms and str(case) not in fast)
@@ -62,8 +66,12 @@ def over(cases, *, all_forms=False, first_of_family=False):
 every_loss = over(CASES)
 
 
+a_loss_of_each_family = over(CASES, first_of_family=True)
+
+
 def losses_with(option):
-    return over([c for c in CASES if c.takes(option)])
+    """All that take it; fast for the first of each family alone, whose losses share the code."""
+    return over([c for c in CASES if c.takes(option)], first_of_family=True)
 
 
 def same(actual, desired):
@@ -85,7 +93,22 @@ def test_equals_its_reference(case, data):
     same(value(case, arrays), case.expected(arrays))
 
 
-@over([c for c in CASES if not c.detached])
+@over([c for c in CASES if not c.detached], all_forms=True)
+def test_gradient_is_the_slope_of_the_reference(case, x64):
+    step = 1e-5
+    rng = np.random.default_rng(5)
+    arrays = generic(case)
+    u = tuple(rng.normal(size=a.shape) for a in arrays)
+    _, gradients = compiled(case)(arrays, labels_of(case, case.rows))
+    ahead, behind = (
+        np.mean(case.expected(tuple(a + sign * step * b for a, b in zip(arrays, u, strict=True))))
+        for sign in (1, -1)
+    )
+    along_u = sum(np.sum(np.asarray(g) * b) for g, b in zip(gradients, u, strict=True))
+    np.testing.assert_allclose(along_u, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@over([c for c in CASES if not c.detached], first_of_family=True)
 def test_derivatives_equal_finite_differences(case, x64):
     """First order in both modes, and the gradient's own derivative."""
     step = 1e-5
@@ -219,7 +242,6 @@ def large(case):
 
 
 EDGES = (
-    one_example,
     all_zero,
     all_at_one_point,
     identical_views,
@@ -238,6 +260,15 @@ def loss_and_gradients(case, arrays):
 @every_loss
 @pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
 def test_edge_has_the_reference_value_and_a_finite_gradient(case, edge):
+    check_edge(case, edge)
+
+
+@a_loss_of_each_family
+def test_one_example_has_the_reference_value_and_a_finite_gradient(case):
+    check_edge(case, one_example)
+
+
+def check_edge(case, edge):
     arrays = [np.asarray(a, np.float32) for a in edge(case)]
     loss, gradients = loss_and_gradients(case, arrays)
     exact = np.mean(case.expected([a.astype(np.float64) for a in arrays]))
@@ -245,7 +276,7 @@ def test_edge_has_the_reference_value_and_a_finite_gradient(case, edge):
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
-@every_loss
+@a_loss_of_each_family
 def test_bfloat16_is_accumulated_in_float32(case):
     arrays = [jnp.asarray(a, jnp.bfloat16) for a in generic(case)]
     loss, gradients = loss_and_gradients(case, arrays)
@@ -367,7 +398,7 @@ def on_devices(case, count):
 @pytest.mark.parametrize(
     "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
 )
-@over(CASES, first_of_family=True)
+@a_loss_of_each_family
 def test_a_sharded_batch_gives_the_global_loss(case, count):
     loss, gradients = on_devices(case, count)
     alone, gradients_alone = on_devices(case, 1)

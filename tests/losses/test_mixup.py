@@ -254,6 +254,7 @@ def test_opposite_points_mixed_half_and_half_have_no_gradient_of_their_mixture()
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_accumulated_in_float32_and_nan_is_not_hidden():
     loss, z = whole("multi_similarity", None), jnp.asarray(points(), jnp.bfloat16)
     values, gradient = loss(z, LABELS, 0)

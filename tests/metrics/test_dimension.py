@@ -252,6 +252,7 @@ def test_a_curve_in_double_precision_and_where_single_precision_ends():
 # --- laws ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every
 @hypothesis.given(scale=st.floats(0.01, 100), seed=st.integers(0, 2**32 - 1))
 def test_a_linear_embedding_changes_nothing(name, scale, seed):
@@ -318,6 +319,7 @@ def test_nearly_equal_points_count_with_their_distance():
     np.testing.assert_allclose(single.value, two_nn(z.astype(np.float64)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_stay_finite_among_copies(x64):
     z = jnp.asarray(generic())
     z = z.at[4].set(z[2]).at[9].set(z[2]).at[11].set(0.0)
@@ -355,7 +357,7 @@ def test_the_interval_has_the_width_of_the_estimates_scatter():
 
 
 @every
-@pytest.mark.parametrize("block_size", [1, 7])
+@pytest.mark.parametrize("block_size", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_the_block_size_does_not_matter(name, block_size):
     z = generic()
     found = value(name, z, block_size=block_size, **FEW[name])
@@ -403,6 +405,7 @@ def test_far_scales_in_float32(name, scale):
     np.testing.assert_allclose(single, value(name, z, **FEW[name]), rtol=1e-4)
 
 
+@pytest.mark.slow
 @every
 def test_bfloat16_is_accumulated_in_float32(name):
     z = jnp.asarray(generic(), jnp.bfloat16)

@@ -388,6 +388,7 @@ def test_range(measure, seed):
     assert -1e-12 - signed <= found <= 1 + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", ["cka_rbf", "unbiased cka_rbf", "mutual_knn"])
 @pytest.mark.parametrize("block_size", [1, 7])
 def test_the_block_size_does_not_matter(measure, block_size):
@@ -403,7 +404,10 @@ WITH_GRADIENT = ["cka", "unbiased cka", "cka_minibatch", "cka_rbf", "svcca", "pr
     ("measure", "shape"),
     [
         *((measure, (10, 3, 2)) for measure in [*WITH_GRADIENT, "pearson rsa"]),
-        *((measure, (5, 8, 7)) for measure in ["cka", "unbiased cka", "procrustes"]),
+        *(
+            pytest.param(measure, (5, 8, 7), marks=pytest.mark.slow)
+            for measure in ["cka", "unbiased cka", "procrustes"]
+        ),
     ],
 )
 def test_gradients(measure, shape, x64):
@@ -429,6 +433,7 @@ def gradient(measure):
     return jax.jit(jax.grad(functools.partial(apply, measure)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure", ["cka", "unbiased cka", "cka_minibatch", "procrustes", "pearson rsa"]
 )
@@ -467,7 +472,7 @@ def test_procrustes_distance_of_equal_sides():
 
 
 @every
-@pytest.mark.parametrize("scale", [1e-18, 1e18])
+@pytest.mark.parametrize("scale", [1e-18, pytest.param(1e18, marks=pytest.mark.slow)])
 def test_far_scales_in_float32(measure, scale):
     x, y = pair()
     single = apply(measure, jnp.asarray(scale * x, jnp.float32), jnp.asarray(y, jnp.float32))

@@ -207,7 +207,7 @@ def test_numbers_are_short(value, text):
 @pytest.mark.parametrize(
     "z",
     [
-        pytest.param(np.array([[1.0, 2.0], [3.0, 4.0]]), id="two rows"),
+        pytest.param(np.array([[1.0, 2.0], [3.0, 4.0]]), id="two rows", marks=pytest.mark.slow),
         pytest.param(np.zeros((12, 5)), id="all zero", marks=pytest.mark.slow),
         pytest.param(np.ones((12, 5)), id="all equal"),
         pytest.param(np.arange(12.0)[:, None], id="one column", marks=pytest.mark.slow),

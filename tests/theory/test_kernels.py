@@ -114,6 +114,7 @@ def test_gradient_of_the_bandwidth():
         check_grads(fn, (jnp.array(0.8),), order=2, modes=["fwd"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @BOTH
 def test_gradients_at_special_points_are_finite_differences(kernel):

@@ -303,6 +303,7 @@ def test_times_that_do_not_exist():
     np.testing.assert_allclose(tau[4], -np.log(4) / 32)
 
 
+@pytest.mark.slow
 def test_gradients_of_times_are_finite_beside_modes_that_are_never_learned():
     gamma_j, s0 = jnp.array([0.5, 0.0, -1.0]), jnp.full(3, 1e-2)
     for fn in (critical_times, half_times):

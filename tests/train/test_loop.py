@@ -365,11 +365,17 @@ def dying_writer(folder, after: int, seeds=None):
     return Writer(folder, seeds=seeds, also=die)
 
 
-@KINDS
-@pytest.mark.parametrize("seeds", [None, 2])
+@pytest.mark.parametrize(
+    ("kind", "seeds"),
+    [
+        pytest.param("function", None, marks=pytest.mark.slow),
+        ("function", 2),
+        ("stream", None),
+        pytest.param("stream", 2, marks=pytest.mark.slow),
+        pytest.param("grain", None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, kind, seeds):
-    if kind == "grain" and seeds:
-        pytest.skip("the plain stream with seeds shows the same")
 
     def start():
         return a_state() if seeds is None else for_seeds(init, seeds)
