@@ -56,22 +56,22 @@ def barlow_twins(
 
     Source: Zbontar et al. 2021, eqs. 1 and 2 [zbontar2021barlow].
     """
-    if normalize:
-        first, second = (
-            safe_normalize(_centered(promote(z), where), axis=0) for z in (anchor, positive)
-        )
-        on_diagonal = jnp.sum(first * second, axis=0)
-        if _few_examples(first):
-            # ||A^T B||^2 = <A A^T, B B^T>. Little is lost in the difference: C has rank < d / 2, so
-            # it can be diagonal only if half of the diagonal is 0, which costs more than the rest.
-            squares = jnp.sum(dot(first, first) * dot(second, second))
-            off_diagonal = squares - jnp.sum(jnp.square(on_diagonal))
-        else:
-            off_diagonal = _off_diagonal_squares(first.T @ second)
-    else:
+    if not normalize:
         correlation = cross_correlation(anchor, positive, where=where)
-        on_diagonal = jnp.diagonal(correlation)
-        off_diagonal = _off_diagonal_squares(correlation)
+        identity = jnp.eye(correlation.shape[0], dtype=bool)
+        weight = jnp.where(identity, 1.0, lambda_)
+        return _unless_empty(jnp.sum(weight * jnp.square(correlation - identity)), where)
+    first, second = (
+        safe_normalize(_centered(promote(z), where), axis=0) for z in (anchor, positive)
+    )
+    on_diagonal = jnp.sum(first * second, axis=0)
+    if _few_examples(first):
+        # ||A^T B||^2 = <A A^T, B B^T>. Little is lost in the difference: C has rank < d / 2, so
+        # it can be diagonal only if half of the diagonal is 0, which costs more than the rest.
+        squares = jnp.sum(dot(first, first) * dot(second, second))
+        off_diagonal = squares - jnp.sum(jnp.square(on_diagonal))
+    else:
+        off_diagonal = _off_diagonal_squares(first.T @ second)
     return _unless_empty(jnp.sum(jnp.square(1 - on_diagonal)) + lambda_ * off_diagonal, where)
 
 

@@ -226,6 +226,12 @@ def shape(moments: Moments, z: np.ndarray, weights: np.ndarray | None) -> Sectio
             share[top] / share.sum(),
             f"What dimension {top} alone adds to the cosine of two random rows.",
         )
+    section.add(
+        "coherence",
+        jax.jit(rank.coherence)(jnp.asarray(z)),
+        "How many times its fair share of the span the most particular row accounts for; 1 where "
+        "all rows count alike. A large value is one row that holds a direction by itself.",
+    )
     section.plots["variance by dimension"] = variance
     section.plots["cosines"] = cosines_of_others(z, z)
     return section
@@ -256,6 +262,13 @@ def intrinsic_dimension(z: np.ndarray, n: int, key: Any) -> Section:
         "Larger neighbourhoods; a lower value than TwoNN's speaks of noise or curvature.",
         found_mle.low,
         found_mle.high,
+    )
+    learnability, _ = jax.jit(rank.clid)(key, points)
+    section.add(
+        "cluster learnability (CLID)",
+        learnability,
+        "Share of rows whose k-means cluster their nearest earlier row tells. Among models, those "
+        "high in this and in dimension tend to probe best.",
     )
     if int(found.dropped):
         section.add(

@@ -149,6 +149,9 @@ def test_numbers_are_those_of_the_embeddings(folder):
     cosines = (unit @ unit.T)[~np.eye(240, dtype=bool)]
     assert finding(folder, "mean cosine")["value"] == pytest.approx(cosines.mean(), rel=1e-6)
     assert finding(folder, "rank")["value"] == 12
+    leverage = np.sum(np.linalg.svd(z, full_matrices=False)[0] ** 2, axis=1)
+    assert finding(folder, "coherence")["value"] == pytest.approx(20 * leverage.max(), rel=1e-4)
+    assert 0.5 < finding(folder, "cluster learnability (CLID)")["value"] <= 1
     y = np.load(folder.parent / "paired.npy")
     y = y / np.linalg.norm(y, axis=1, keepdims=True)
     gap = np.linalg.norm(unit.mean(0) - y.mean(0))
