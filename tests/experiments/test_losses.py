@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import dataclasses
 import importlib
 import inspect
 import io
@@ -354,17 +353,7 @@ def test_own_functions_that_return_a_scalar_or_a_value_for_each_view_are_fine(ow
         _losses_found._check("mine", function, config)
 
 
-@pytest.mark.parametrize("preset", losses.PRESETS)
-def test_presets_are_configurations(preset):
-    config = losses.resolve(losses.Config(**losses.PRESETS[preset]))
-    assert losses.Config(**dataclasses.asdict(config)) == config
-
-
-def test_help_is_short_and_names_every_flag_and_every_loss(capsys):
+def test_help_names_every_loss(capsys):
     assert losses.main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert len(text.splitlines()) < 70
-    for field in dataclasses.fields(losses.Config):
-        assert f"--{field.name}" in text
-    words = set(text.replace(",", " ").split())
+    words = set(capsys.readouterr().out.replace(",", " ").split())
     assert set(losses.LOSSES) <= words

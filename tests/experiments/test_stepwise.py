@@ -389,14 +389,6 @@ def test_what_is_resolved_is_a_configuration_again(loss, model, data):
     assert stepwise.resolve(config) == config
 
 
-def test_help_is_short_and_explains_every_flag(capsys):
-    assert stepwise.main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert len(text.splitlines()) < 70
-    for field in dataclasses.fields(stepwise.Config):
-        assert f"--{field.name}" in text or f"--[no]{field.name}" in text
-
-
 def test_the_figure_comes_from_the_records_alone(finished):
     records = Records(finished / "stepwise" / "a")
     again = stepwise.figure(Records(records.folder))
