@@ -1,0 +1,110 @@
+"""The flags of the study of Poincare embeddings, and the programs that they ask for."""
+
+import dataclasses
+import itertools
+
+from rlkit.errors import UsageError
+from rlkit.models.node_embeddings import SPACES
+from rlkit.train.flags import check, flag
+
+TASKS = ("reconstruction", "link_prediction")
+
+FLAT = ("euclidean", "squared_euclidean")
+"""Spaces that have a learning rate of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The study's flags."""
+
+    hierarchy: str = flag("python", "python (its classes and what they inherit), or tree:BxD")
+    edges: str | None = flag(None, "file with a pair `child parent` a line, in place of it")
+    wordnet_dir: str | None = flag(None, "folder with WordNet's data.noun, in place of it")
+    root: str | None = flag(None, "only this node and what is below it, such as mammal")
+    closure: bool = flag(True, "relate nodes to all that they lead to, not to parents alone")
+    tasks: str = flag(",".join(TASKS), "which of the two, with commas between")
+    manifolds: str = flag("poincare,lorentz,euclidean", f"of {', '.join(SPACES)}")
+    dims: str = flag("2,5", "dimensions, with commas between")
+    epochs: int = flag(150, "through all pairs", at_least=1, at_most=10**6)
+    batch_size: int = flag(10, "pairs a step", at_least=1)
+    negatives: int = flag(50, "nodes that a pair is ranked against", at_least=1)
+    lr: float = flag(0.3, "of the mean over a batch, in curved spaces", above=0)
+    lr_flat: float = flag(1.0, "the same in flat ones", above=0)
+    burn_in: int = flag(20, "epochs at the start with smaller steps; 0 for none", at_least=0)
+    burn_in_factor: float = flag(0.01, "what the learning rate is multiplied by in them", above=0)
+    by_degree: bool = flag(True, "in them, draw negatives as often as they are an ancestor")
+    init: float = flag(1e-3, "standard deviation of the start, a direction", above=0)
+    held_out: float = flag(0.1, "share of the pairs that are held out", above=0, at_most=0.5)
+    sample: int = flag(5000, "nodes at most whose rankings are looked at", at_least=1)
+    probes: int = flag(9, "how often they are looked at", at_least=2)
+    seeds: int = flag(2, "runs side by side", at_least=1)
+    seed: int = flag(0, "the first of them", at_least=0, at_most=2**31)
+
+    def __post_init__(self):
+        check(self)
+        programs(self)
+
+
+PRESETS = {
+    "quick": {},
+    "published": {
+        "tasks": "reconstruction",
+        "dims": "2,5,10",
+        "epochs": 300,
+        "seeds": 3,
+    },
+    "nouns": {
+        "tasks": "reconstruction",
+        "manifolds": "poincare",
+        "dims": "10",
+        "epochs": 1500,
+        "batch_size": 50,
+        "lr": 1.0,
+        "sample": 500,
+        "seeds": 1,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One table of points: what it is trained for, and where."""
+
+    task: str
+    manifold: str
+    dim: int
+
+    @property
+    def name(self) -> str:
+        """What its parameters and records are called."""
+        return f"{self.task}-{self.manifold}-{self.dim}"
+
+
+def programs(config: Config) -> tuple[Program, ...]:
+    """All of them, in the order of the tables.
+
+    Raises:
+        UsageError: a task, manifold or dimension that cannot be used.
+    """
+    for name, known in (("tasks", TASKS), ("manifolds", SPACES)):
+        for part in listed(getattr(config, name)):
+            if part not in known:
+                raise UsageError(f"--{name} has {part!r}; there are {', '.join(known)}")
+    dims = listed(config.dims)
+    for dim in dims:
+        if not dim.isdecimal() or not 1 <= int(dim) <= 1000:
+            raise UsageError(f"--dims={config.dims}: {dim!r} is no whole number from 1 to 1000")
+        if dim == "1" and "product" in listed(config.manifolds):
+            raise UsageError("--dims has 1, but a product needs a dimension for each factor")
+    grid = itertools.product(listed(config.tasks), listed(config.manifolds), map(int, dims))
+    return tuple(Program(*of) for of in grid)
+
+
+def learning_rate(config: Config, manifold: str) -> float:
+    """That of a space."""
+    return config.lr_flat if manifold in FLAT else config.lr
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a flag with commas between, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
