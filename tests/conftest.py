@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import jaxlib
 
@@ -44,6 +45,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_left():
+    """Pyplot keeps every figure, and warns of many."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture
