@@ -10,7 +10,6 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,10 +21,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import _command
 from rlkit.errors import DataError, UsageError
-from rlkit.train.environment import environment
-from rlkit.train.flags import HelpRequested, check, flag, parse
-from rlkit.train.records import write_json
+from rlkit.train.flags import check, flag
 
 OURS = "rlkit"
 NOT_INSTALLED = "not installed"
@@ -266,33 +264,6 @@ def _against_peers(
     }
 
 
-def machine(peers: Sequence[str]) -> dict[str, Any]:
-    """What the numbers hold for: processor, cores, versions, and what else the cores do."""
-    versions = {peer: _version(peer) for peer in peers}
-    return environment() | {
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "peers": {peer: version for peer, version in versions.items() if version},
-        "load": os.getloadavg()[0],
-    }
-
-
-def _version(peer: str) -> str | None:
-    try:
-        return importlib.metadata.version(peer)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def report(benchmark: Benchmark, record: dict[str, Any]) -> str:
     """The tables that the command prints."""
     console = Console(width=100, markup=False, highlight=False)
@@ -376,13 +347,12 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
-def run(benchmark: Benchmark, configs: type[Config], argv: Sequence[str] | None, usage: str) -> int:
-    """The command line; returns the exit code.
+def run(
+    benchmark: Benchmark, name: str, configs: type[Config], *, doc: str, argv: Sequence[str] | None
+) -> int:
+    """The command line; returns the exit code."""
 
-    0: measured; 1: two sides do not agree; 2: the flags cannot be used, or a needed peer is absent.
-    """
-    try:
-        (config,) = parse(sys.argv[1:] if argv is None else argv, configs, usage=usage)
+    def measured(config: Config):
         beside = config.beside(benchmark.peers)
         for peer, called in benchmark.needed.items():
             if peer in beside and not benchmark.installed(peer):
@@ -390,19 +360,12 @@ def run(benchmark: Benchmark, configs: type[Config], argv: Sequence[str] | None,
                     f'this benchmark needs {called} beside rlkit: pip install "rlkit[bench]", '
                     f"or leave {peer} out of --peers="
                 )
-        where = machine(benchmark.peers)  # before: afterwards the load is the benchmark's own
-        measured = {}
+        where = _command.machine(benchmark.peers)
+        found = {}
         for case in config.chosen(benchmark.cases):
             print(f"{case.name} ...", file=sys.stderr)
-            measured[case.name] = benchmark.measure(case, beside, config.repeats)
-        record = summarize(benchmark, config, measured, where)
-    except HelpRequested as text:
-        print(text)
-        return 0
-    except (UsageError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(report(benchmark, record))
-    if config.json is not None:
-        write_json(Path(config.json), record)
-    return 0
+            found[case.name] = benchmark.measure(case, beside, config.repeats)
+        record = summarize(benchmark, config, found, where)
+        return record, report(benchmark, record)
+
+    return _command.run(name, configs, measured, doc=doc, argv=argv)

@@ -93,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         needed={"torch": "PyTorch"},
         remark=f"; blocks of {BLOCK_SIZE} rows",
     )
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.losses [--flag=value ...]"
-    return _side_by_side.run(benchmark, Config, argv, usage)
+    return _side_by_side.run(benchmark, "losses", Config, doc=__doc__, argv=argv)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = _side_by_side.Benchmark(
         cases=CASES, sides=sides, peers=PEERS, installed=installed, worker=Worker
     )
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.manifolds [--flag=value ...]"
-    return _side_by_side.run(benchmark, Config, argv, usage)
+    return _side_by_side.run(benchmark, "manifolds", Config, doc=__doc__, argv=argv)
 
 
 if __name__ == "__main__":

@@ -87,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = _side_by_side.Benchmark(
         cases=CASES, sides=sides, peers=PEERS, installed=installed, worker=Worker, goal=goal
     )
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.metrics [--flag=value ...]"
-    return _side_by_side.run(benchmark, Config, argv, usage)
+    return _side_by_side.run(benchmark, "metrics", Config, doc=__doc__, argv=argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Without --edges the hierarchy is that of the classes of Python's standard librar
 import dataclasses
 import functools
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,12 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import _poincare_sides, _side_by_side
+from benchmarks import _command, _poincare_sides
 from benchmarks._poincare_sides import OURS, SIDES, Settings, Side
 from rlkit.data import graphs, hierarchies
-from rlkit.errors import DataError, UsageError
-from rlkit.train.flags import HelpRequested, check, flag, parse
-from rlkit.train.records import write_json
+from rlkit.errors import UsageError
+from rlkit.train.flags import check, flag
 
 PEERS = tuple(name for name in SIDES if name != OURS)
 
@@ -196,33 +194,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: measured; 1: two sides do not agree, or the edges cannot be used; 2: flags that cannot be.
     """
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.poincare [--flag=value ...]"
-    try:
-        (config,) = parse(sys.argv[1:] if argv is None else argv, Config, usage=usage)
+
+    def measured(config: Config):
         graph = hierarchies.python_classes() if config.edges is None else graphs.read(config.edges)
         graph = graphs.transitive_closure(graph)
         makers = SIDES | {
             "reference": functools.partial(_poincare_sides.Reference, config.reference_dir)
         }
-        machine = _side_by_side.machine(["gensim", "torch"])
+        machine = _command.machine(["gensim", "torch"])
         sides = measure(config, graph, makers)
-    except HelpRequested as text:
-        print(text)
-        return 0
-    except (UsageError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    about = {"where": graph.where, "nodes": len(graph.names), "pairs": len(graph.edges)}
-    record = {
-        "config": dataclasses.asdict(config),
-        "machine": machine,
-        "hierarchy": about,
-        "sides": sides,
-    }
-    print(report(config, record))
-    if config.json is not None:
-        write_json(Path(config.json), record)
-    return 0
+        about = {"where": graph.where, "nodes": len(graph.names), "pairs": len(graph.edges)}
+        record = {
+            "config": dataclasses.asdict(config),
+            "machine": machine,
+            "hierarchy": about,
+            "sides": sides,
+        }
+        return record, report(config, record)
+
+    return _command.run("poincare", Config, measured, doc=__doc__, argv=argv)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ PyTorch gets whichever is faster here, its own number of threads or a single one
 
 import dataclasses
 import functools
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -31,15 +28,14 @@ from jax.tree_util import Partial
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import _command
 from rlkit.data import images, views
 from rlkit.errors import DataError, UsageError
 from rlkit.losses import redundancy
 from rlkit.models import encoders
-from rlkit.train.environment import environment
-from rlkit.train.flags import HelpRequested, check, flag, parse
+from rlkit.train.flags import check, flag
 from rlkit.train.loop import evenly_spaced, fit
 from rlkit.train.mesh import use_cores
-from rlkit.train.records import write_json
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
 
@@ -318,25 +314,6 @@ def summarize(config: Config, measured: dict[str, Any], machine: dict[str, Any])
     return record
 
 
-def machine(torch: ModuleType) -> dict[str, Any]:
-    """What the numbers hold for: processor, cores, versions, and what else the cores do."""
-    return environment() | {
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def report(record: dict[str, Any]) -> str:
     """The tables that the command prints."""
     config = record["config"]
@@ -358,7 +335,7 @@ def report(record: dict[str, Any]) -> str:
         console.print(
             f"{where['cpu']}, {where['cores']} cores, load {where['load']:.1f} at the start; "
             f"Python {where['python']}, jax {where['packages']['jax']} on "
-            f"{', '.join(where['devices'])}, torch {where['torch']}"
+            f"{', '.join(where['devices'])}, torch {where['peers']['torch']}"
         )
     return captured.get()
 
@@ -398,23 +375,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: measured; 1: the two sides do not train alike; 2: the flags cannot be used, or there is no
     PyTorch.
     """
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.runs [--flag=value ...]"
-    try:
-        (config,) = parse(sys.argv[1:] if argv is None else argv, Config, usage=usage)
+
+    def measured(config: Config):
         library = _pytorch()
         use_cores()
-        where = machine(library.torch)  # before: afterwards the load is the benchmark's own
+        where = _command.machine(["torch"])
         record = summarize(config, measure(config, library), where)
-    except HelpRequested as text:
-        print(text)
-        return 0
-    except (UsageError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(report(record))
-    if config.json is not None:
-        write_json(Path(config.json), record)
-    return 0
+        return record, report(record)
+
+    return _command.run("runs", Config, measured, doc=__doc__, argv=argv)
 
 
 def _pytorch() -> ModuleType:

@@ -2,10 +2,9 @@
 
 import dataclasses
 
+from rlkit.data import images, views
 from rlkit.errors import UsageError
-from rlkit.train.flags import check, flag
-
-DATA = ("digits", "mnist", "fashion_mnist", "cifar10")
+from rlkit.train.flags import check, flag, listed, numbers
 
 PARTS = ("design", "whitening", "hubness", "truncation")
 
@@ -27,7 +26,7 @@ class Config:
     passage: int = flag(20, "words in a passage, every other one in each half", at_least=2)
     hub_dims: str = flag("3,10,30,100", "dimensions of the Gaussians whose hubs are counted")
     k: int = flag(10, "nearest neighbours", at_least=1)
-    data: str = flag("digits", "images for the encoders", choices=DATA)
+    data: str = flag("digits", "images for the encoders", choices=images.NAMES)
     views: str | None = flag(None, "augmentations, such as crop:1,noise:0.1,mask:0.2")
     batch_size: int = flag(64, "fresh pairs in each step", at_least=2)
     width: int = flag(128, "of the hidden layers", at_least=2)
@@ -81,10 +80,8 @@ def parts(config: Config) -> tuple[str, ...]:
     }
     if config.parts is None:
         return tuple(name for name, does in apply.items() if does)
-    asked = [part.strip() for part in config.parts.split(",")]
+    asked = listed(config, "parts", choices=PARTS)
     for name in asked:
-        if name not in PARTS:
-            raise UsageError(f"--parts has no {name!r}; there are {', '.join(PARTS)}")
         if not apply[name]:
             why = "is about Gaussians" if name == "design" else "needs --frequencies"
             raise UsageError(f"--parts={config.parts}: with --embeddings, {name} {why}")
@@ -104,18 +101,11 @@ def hub_dims(config: Config) -> tuple[int, ...]:
     """
     if config.k >= config.points:
         raise UsageError(f"--k={config.k} neighbours of {config.points - 1} other --points")
-    texts = [text.strip() for text in config.hub_dims.split(",")]
-    for text in texts:
-        if not text.isdecimal() or int(text) < 1:
-            raise UsageError(
-                f"--hub_dims={config.hub_dims}: {text!r} must be a whole number of at least 1"
-            )
-    return tuple(sorted({int(text) for text in texts}))
+    return tuple(sorted(numbers(config, "hub_dims", int, at_least=1)))
 
 
 def resolve(config: Config) -> Config:
     """The configuration with nothing left open."""
     if config.views is not None:
         return config
-    shift = 1 if config.data == "digits" else 4
-    return dataclasses.replace(config, views=f"crop:{shift},noise:0.1,mask:0.2")
+    return dataclasses.replace(config, views=views.usual(config.data))

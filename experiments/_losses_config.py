@@ -4,10 +4,9 @@ import dataclasses
 import difflib
 
 from experiments._losses_listed import ELSEWHERE, LOSSES
+from rlkit.data import images, views
 from rlkit.errors import UsageError
 from rlkit.train.flags import check, flag
-
-DATA = ("digits", "mnist", "fashion_mnist", "cifar10")
 
 CHOICE = (
     "info_nce",
@@ -28,7 +27,7 @@ class Config:
         None, "names with commas between, my_module:my_loss among them; a choice of six if none"
     )
     loss: str | None = flag(None, "one more, or the only one: a name or my_module:my_loss")
-    data: str = flag("digits", "where the images come from", choices=DATA)
+    data: str = flag("digits", "where the images come from", choices=images.NAMES)
     views: str | None = flag(None, "augmentations, such as crop:1,noise:0.1,mask:0.2")
     batch_size: int = flag(128, "fresh pairs in each step", at_least=2)
     model: str = flag("mlp", "what is trained", choices=("mlp", "conv"))
@@ -91,5 +90,4 @@ def resolve(config: Config) -> Config:
     """The configuration with nothing left open."""
     if config.views is not None:
         return config
-    shift = 1 if config.data == "digits" else 4
-    return dataclasses.replace(config, views=f"crop:{shift},noise:0.1,mask:0.2")
+    return dataclasses.replace(config, views=views.usual(config.data))

@@ -4,7 +4,7 @@ import dataclasses
 
 from rlkit.data import scenes
 from rlkit.errors import UsageError
-from rlkit.train.flags import check, flag
+from rlkit.train.flags import check, flag, numbers
 
 KINDS = ("clip", "meru")
 """The two models that are compared, at each dimension; the same starts and batches."""
@@ -63,14 +63,11 @@ def dims(config: Config) -> tuple[int, ...]:
     Raises:
         UsageError: one is no whole number, or the blocks do not fit into it.
     """
-    found = []
-    for part in dict.fromkeys(part.strip() for part in config.dim.split(",")):
-        if not part.isdecimal() or int(part) < 2:
-            raise UsageError(f"--dim={config.dim}: {part!r} must be a whole number of at least 2")
-        if int(part) % config.block:
-            raise UsageError(f"--block={config.block} does not divide the dimension {part}")
-        found.append(int(part))
-    return tuple(found)
+    found = numbers(config, "dim", int, at_least=2)
+    for dim in found:
+        if dim % config.block:
+            raise UsageError(f"--block={config.block} does not divide the dimension {dim}")
+    return found
 
 
 def world(config: Config) -> scenes.Settings:
@@ -79,14 +76,8 @@ def world(config: Config) -> scenes.Settings:
     Raises:
         UsageError: a level that there is not.
     """
-    levels = []
-    for part in dict.fromkeys(part.strip() for part in config.levels.split(",")):
-        if not part.isdecimal() or int(part) >= len(scenes.LEVELS):
-            raise UsageError(
-                f"--levels={config.levels}: {part!r} is none of 0 to {len(scenes.LEVELS) - 1}"
-            )
-        levels.append(int(part))
-    return scenes.Settings(layout=config.layout, levels=tuple(levels))
+    levels = numbers(config, "levels", int, at_least=0, at_most=len(scenes.LEVELS) - 1)
+    return scenes.Settings(layout=config.layout, levels=levels)
 
 
 def programs(config: Config) -> tuple[tuple[str, int], ...]:

@@ -5,7 +5,7 @@ import itertools
 
 from rlkit.errors import UsageError
 from rlkit.models.node_embeddings import SPACES
-from rlkit.train.flags import check, flag
+from rlkit.train.flags import check, flag, listed, numbers
 
 TASKS = ("reconstruction", "link_prediction")
 
@@ -86,25 +86,14 @@ def programs(config: Config) -> tuple[Program, ...]:
     Raises:
         UsageError: a task, manifold or dimension that cannot be used.
     """
-    for name, known in (("tasks", TASKS), ("manifolds", SPACES)):
-        for part in listed(getattr(config, name)):
-            if part not in known:
-                raise UsageError(f"--{name} has {part!r}; there are {', '.join(known)}")
-    dims = listed(config.dims)
-    for dim in dims:
-        if not dim.isdecimal() or not 1 <= int(dim) <= 1000:
-            raise UsageError(f"--dims={config.dims}: {dim!r} is no whole number from 1 to 1000")
-        if dim == "1" and "product" in listed(config.manifolds):
-            raise UsageError("--dims has 1, but a product needs a dimension for each factor")
-    grid = itertools.product(listed(config.tasks), listed(config.manifolds), map(int, dims))
-    return tuple(Program(*of) for of in grid)
+    tasks = listed(config, "tasks", choices=TASKS)
+    manifolds = listed(config, "manifolds", choices=tuple(SPACES))
+    dims = numbers(config, "dims", int, at_least=1, at_most=1000)
+    if 1 in dims and "product" in manifolds:
+        raise UsageError("--dims has 1, but a product needs a dimension for each factor")
+    return tuple(Program(*of) for of in itertools.product(tasks, manifolds, dims))
 
 
 def learning_rate(config: Config, manifold: str) -> float:
     """That of a space."""
     return config.lr_flat if manifold in FLAT else config.lr
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a flag with commas between, each once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",")))

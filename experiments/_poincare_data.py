@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments._poincare_config import Config, listed
+from experiments._poincare_config import Config
 from rlkit.data import graphs, hierarchies
 from rlkit.errors import DataError, UsageError
+from rlkit.train.flags import listed
 
 
 class Problem(NamedTuple):
@@ -57,7 +58,7 @@ def problem(config: Config) -> Problem:
         looked_at = np.sort(rng.choice(having, config.sample, replace=False))
     known = np.concatenate([looked_at[:, None], _table(pairs, looked_at, n)], axis=1)
     tasks = {}
-    for name in listed(config.tasks):
+    for name in listed(config, "tasks"):
         out = np.zeros(len(pairs), bool)
         if name == "link_prediction":
             out = _held_out(pairs, config.held_out, rng)

@@ -2,15 +2,13 @@
 
 import dataclasses
 import itertools
-import math
 from typing import Any
 
 import numpy as np
 
+from rlkit.data import images, views
 from rlkit.errors import UsageError
-from rlkit.train.flags import check, flag
-
-DATA = ("digits", "mnist", "fashion_mnist", "cifar10")
+from rlkit.train.flags import check, flag, listed, numbers
 
 PARAMETERS = {"simclr": "temperatures", "vicreg": "nus", "barlow_twins": "lambdas"}
 """The losses, and the flag that lists the values of each one's own hyper-parameter."""
@@ -29,7 +27,7 @@ class Config:
     lrs: str = flag("0.0005,0.003", "learning rates of AdamW")
     weight_decays: str = flag("0,4", "decoupled from the gradient, times the learning rate")
     dims: str = flag("16,64", "dimensions of the embedding that the loss sees")
-    data: str = flag("digits", "where the images come from", choices=DATA)
+    data: str = flag("digits", "where the images come from", choices=images.NAMES)
     views: str | None = flag(None, "augmentations, such as crop:1,noise:0.1,mask:0.2")
     batch_size: int = flag(64, "fresh pairs in each step, the same for the whole grid", at_least=2)
     model: str = flag("mlp", "what is trained", choices=("mlp", "conv"))
@@ -78,23 +76,16 @@ def programs(config: Config) -> tuple[tuple[str, int], ...]:
     Raises:
         UsageError: a loss that is none of the three, or a dimension that cannot be measured.
     """
-    losses = _listed(config.losses)
-    for loss in losses:
-        if loss not in PARAMETERS:
-            raise UsageError(f"--losses has no loss {loss!r}; there are {', '.join(PARAMETERS)}")
-    dims = [int(d) if d.isdecimal() else 0 for d in _listed(config.dims)]
-    for dim, text in zip(dims, _listed(config.dims), strict=True):
-        if dim < config.alpha_start + 1:
-            raise UsageError(
-                f"--dims={config.dims}: {text!r} must be a whole number of at least "
-                f"{config.alpha_start + 1}, for a slope from eigenvalue {config.alpha_start} on"
-            )
+    losses = listed(config, "losses", choices=tuple(PARAMETERS))
+    # alpha-ReQ is a slope from eigenvalue alpha_start on.
+    dims = numbers(config, "dims", int, at_least=config.alpha_start + 1)
+    for dim in dims:
         if config.samples // 2 <= dim:
             raise UsageError(
                 f"--samples={config.samples} must be more than twice the dimension {dim}: "
                 "what fewer images span is no property of the embedding"
             )
-    return tuple(itertools.product(losses, dict.fromkeys(dims)))
+    return tuple(itertools.product(losses, dims))
 
 
 def name_of(loss: str, dim: int) -> str:
@@ -108,11 +99,12 @@ def grid(config: Config) -> dict[str, dict[str, np.ndarray]]:
     Raises:
         UsageError: a value is no number, or out of range.
     """
-    lrs = _numbers("lrs", config.lrs, above=True)
-    decays = _numbers("weight_decays", config.weight_decays, above=False)
+    lrs = numbers(config, "lrs", above=0)
+    decays = numbers(config, "weight_decays", at_least=0)
     own = {
-        loss: _numbers(name, getattr(config, name), above=loss == "simclr")
-        for loss, name in PARAMETERS.items()
+        "simclr": numbers(config, "temperatures", above=0),
+        "vicreg": numbers(config, "nus", at_least=0),
+        "barlow_twins": numbers(config, "lambdas", at_least=0),
     }
     cells = {}
     for loss in dict.fromkeys(loss for loss, _ in programs(config)):
@@ -136,23 +128,4 @@ def resolve(config: Config) -> Config:
     """The configuration with nothing left open."""
     if config.views is not None:
         return config
-    shift = 1 if config.data == "digits" else 4
-    return dataclasses.replace(config, views=f"crop:{shift},noise:0.1,mask:0.2")
-
-
-def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",")))
-
-
-def _numbers(name: str, text: str, *, above: bool) -> list[float]:
-    values = []
-    for part in _listed(text):
-        try:
-            value = float(part)
-        except ValueError:
-            raise UsageError(f"--{name}={text}: {part!r} is not a number") from None
-        if not math.isfinite(value) or value < 0 or (above and value == 0):
-            least = "above 0" if above else "at least 0"
-            raise UsageError(f"--{name}={text}: {part} must be a finite number {least}")
-        values.append(value)
-    return values
+    return dataclasses.replace(config, views=views.usual(config.data))

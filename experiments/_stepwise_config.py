@@ -6,13 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from rlkit.data import images
 from rlkit.errors import UsageError
 from rlkit.theory import stepwise
 from rlkit.train.flags import check, flag
 
 MODELS = ("linear", "kernel", "mlp", "conv")
 LOSSES = ("barlow_twins", "vicreg", "simclr", "spectral")
-DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "gaussian")
+DATA = (*images.NAMES, "gaussian")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Config:
 
 # What a flag needs others to be, where it is not for all runs.
 _ONLY_FOR = {
-    "views": [("data", ("digits", "mnist", "fashion_mnist", "cifar10"))],
+    "views": [("data", images.NAMES)],
     "gap": [("data", ("gaussian",))],
     "init": [("model", ("linear", "kernel"))],
     "kernel": [("model", ("kernel",))],

@@ -1,11 +1,8 @@
 """The flags of the study of trees in hyperbolic space, and the embeddings that they ask for."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
-from rlkit.errors import UsageError
-from rlkit.train.flags import check, flag
+from rlkit.train.flags import check, flag, listed, numbers
 
 METHODS = ("combinatorial", "rsgd", "h_mds", "mds")
 
@@ -34,38 +31,33 @@ class Config:
 
     def __post_init__(self):
         check(self)
-        numbers(self, "dims", int, at_least=2)
-        numbers(self, "lengths", float, above=0)
-        numbers(self, "eps", float, above=0, or_none=True)
-        numbers(self, "h_mds_bits", int, at_least=53)
-        for name in self.methods.split(","):
-            if name not in METHODS:
-                raise UsageError(f"--methods has {name!r}; there are {', '.join(METHODS)}")
+        for read in (dims, lengths, distortions, precisions, methods):
+            read(self)
 
 
-def numbers(
-    config: Config,
-    name: str,
-    kind: Callable[[str], Any],
-    *,
-    at_least: Any = None,
-    above: Any = None,
-    or_none: bool = False,
-) -> tuple:
-    """The values of a flag that is a list of numbers."""
-    text = getattr(config, name)
-    if or_none and text == "none":
-        return ()
-    try:
-        found = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--{name}={text} is not numbers with commas between") from None
-    for value in found:
-        if at_least is not None and value < at_least:
-            raise UsageError(f"--{name} has {value:g}; it must be at least {at_least}")
-        if above is not None and not above < value < float("inf"):
-            raise UsageError(f"--{name} has {value:g}; it must be above {above} and finite")
-    return found
+def dims(config: Config) -> tuple[int, ...]:
+    """The dimensions."""
+    return numbers(config, "dims", int, at_least=2)
+
+
+def lengths(config: Config) -> tuple[float, ...]:
+    """The lengths of an edge."""
+    return numbers(config, "lengths", above=0)
+
+
+def distortions(config: Config) -> tuple[float, ...]:
+    """The eps for which the construction's length is chosen; there may be none."""
+    return () if config.eps == "none" else numbers(config, "eps", above=0)
+
+
+def precisions(config: Config) -> tuple[int, ...]:
+    """The bits that h_mds is carried out with."""
+    return numbers(config, "h_mds_bits", int, at_least=53)
+
+
+def methods(config: Config) -> tuple[str, ...]:
+    """The ways of embedding."""
+    return listed(config, "methods", choices=METHODS)
 
 
 PRESETS = {

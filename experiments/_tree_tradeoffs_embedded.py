@@ -5,7 +5,6 @@ import functools
 import hashlib
 import itertools
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments._tree_tradeoffs_config import Cell, Config, numbers
+from experiments import _tree_tradeoffs_config as flags
+from experiments._tree_tradeoffs_config import Cell, Config
 from rlkit.data import graphs
-from rlkit.errors import DataError, UsageError
+from rlkit.errors import UsageError
 from rlkit.manifolds import PoincareBall
 from rlkit.metrics import trees as metrics
 from rlkit.theory import trees
@@ -49,11 +49,14 @@ def problem(config: Config, data_dir: str | None = None) -> Problem:
         UsageError: there is no such graph or root, or it is too large.
         DataError: the file is not right, or the graph has several components.
     """
-    graph = _graph(config, data_dir)
+    if config.edges is not None:
+        graph = graphs.read(config.edges)
+    else:
+        graph = graphs.named(config.graph, data_dir=data_dir)
     n = len(graph.names)
     if n > LARGEST:
         raise UsageError(f"{graph.where} has {n} nodes; tables of all pairs are for {LARGEST}")
-    if max(numbers(config, "dims", int)) > n and {"h_mds", "mds"} & set(config.methods.split(",")):
+    if max(flags.dims(config)) > n and {"h_mds", "mds"} & set(flags.methods(config)):
         raise UsageError(f"--dims has more dimensions than the {n} nodes of {graph.where}")
     near = graphs.neighbors(graph)
     links = int(np.sum(near >= 0)) // 2
@@ -74,39 +77,19 @@ def problem(config: Config, data_dir: str | None = None) -> Problem:
     )
 
 
-def _graph(config: Config, data_dir: str | None) -> graphs.Graph:
-    if config.edges is not None:
-        return graphs.read(config.edges)
-    if ":" in config.graph:
-        return graphs.generate(config.graph)
-    if data_dir is None:
-        raise UsageError(
-            f"--graph={config.graph} is none of those that are made (tree:3x3, ...); "
-            "--data_dir names a folder with files of edges"
-        )
-    folder = Path(data_dir).expanduser()
-    for place in (folder, folder / "graphs_hyperbolic"):
-        for ending in (".edges", ".edges.gz"):
-            if (path := place / f"{config.graph}{ending}").is_file():
-                return graphs.read(path)
-    raise DataError(f"{folder} has no file {config.graph}.edges")
-
-
 # --- which embeddings ----------------------------------------------------------------------------
 
 
 def cells(config: Config, data: Problem) -> list[Cell]:
     """All embeddings of the study, in the order of its records."""
-    methods = config.methods.split(",")
-    dims = numbers(config, "dims", int)
-    lengths = numbers(config, "lengths", float)
+    methods, dims, lengths = flags.methods(config), flags.dims(config), flags.lengths(config)
     found = []
     if "combinatorial" in methods:
         found += [Cell("combinatorial", d, length) for d in dims for length in lengths]
         for_eps = [
             Cell("combinatorial", d, _length_for(data, d, eps), eps)
             for d in dims
-            for eps in numbers(config, "eps", float, or_none=True)
+            for eps in flags.distortions(config)
         ]
         found += for_eps
         longest = max([*lengths, *(cell.length for cell in for_eps)])
@@ -116,8 +99,7 @@ def cells(config: Config, data: Problem) -> list[Cell]:
     if "rsgd" in methods:
         found += [Cell("rsgd", d, length) for d in dims for length in lengths]
     if "h_mds" in methods:
-        precisions = numbers(config, "h_mds_bits", int)
-        grid = itertools.product(dims, lengths, precisions)
+        grid = itertools.product(dims, lengths, flags.precisions(config))
         found += [Cell("h_mds", d, length, bits=b) for d, length, b in grid]
     if "mds" in methods:
         found += [Cell("mds", d, None) for d in dims]

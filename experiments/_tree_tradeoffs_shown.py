@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
 from rich.table import Table
 
-from experiments._tree_tradeoffs_config import Cell, Config, numbers
+from experiments._tree_tradeoffs_config import Cell, Config, dims
 from rlkit.plots import style
 from rlkit.theory import trees
 from rlkit.train.records import Records, read_json
@@ -155,7 +155,7 @@ def figure(records: Records) -> plt.Figure:
 
 def _draw_lengths(axes, rows, of, config: Config) -> None:
     """Worst-case distortion of the construction, our bound, and what the length is chosen for."""
-    dim = numbers(config, "dims", int)[0]
+    dim = dims(config)[0]
     curve = [(c.length, v["worst"][0]) for c, v in rows if c.part == "sweep"]
     axes.set(title=f"worst-case distortion of the construction, d = {dim}", xlabel="edge length")
     axes.set(xscale="log", yscale="log", ylabel="$D_{wc} - 1$")

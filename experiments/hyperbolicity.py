@@ -8,7 +8,6 @@ the largest at one base point.
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import conclude
 from rlkit.data import graphs
 from rlkit.errors import DataError, UsageError
 from rlkit.manifolds import PoincareBall
@@ -26,7 +26,7 @@ from rlkit.metrics import trees
 from rlkit.numerics import safe_normalize
 from rlkit.plots import style
 from rlkit.train import app, mesh
-from rlkit.train.flags import check, flag
+from rlkit.train.flags import check, flag, listed
 from rlkit.train.records import Records, read_json, write_json
 
 GRAPHS = (
@@ -82,26 +82,12 @@ def spaces(config: Config, data_dir: str | None = None) -> list[Space]:
     elif config.edges is not None:
         found = [_of_graph(graphs.read(config.edges))]
     else:
-        found = [_of_graph(_graph(name, data_dir)) for name in config.graphs.split(",")]
+        names = listed(config, "graphs")
+        found = [_of_graph(graphs.named(name, data_dir=data_dir)) for name in names]
     for space in found:
         if space.count < 4:
             raise DataError(f"{space.name} has {space.count} points; a quadruple has four")
     return found
-
-
-def _graph(name: str, data_dir: str | None) -> graphs.Graph:
-    if ":" in name:
-        return graphs.generate(name)
-    if data_dir is None:
-        raise UsageError(
-            f"--graphs has {name!r}, which is none of those that are made (tree:3x3, ...); "
-            "--data_dir names a folder with files of edges"
-        )
-    folder = Path(data_dir).expanduser()
-    for place in (folder, folder / "graphs_hyperbolic"):
-        if (path := place / f"{name}.edges").is_file():
-            return graphs.read(path)
-    raise DataError(f"{folder} has no file {name}.edges")
 
 
 def _of_graph(graph: graphs.Graph) -> Space:
@@ -219,20 +205,13 @@ def run(config: Config, options: app.Options | None = None) -> Records:
 
     One line of the records is one graph. Without `options` everything goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     with jax.enable_x64(True):
         found = spaces(config, options.data_dir)
         with app.open_run("hyperbolicity", config, options, seeds=config.seeds, steps=1) as opened:
             if mesh.is_first_process():
                 _fill(config, found, opened)
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, figure)
 
 
 def _fill(config: Config, found: list[Space], opened: app.Run) -> None:

@@ -11,7 +11,6 @@ of similar words and sentences in --data_dir (word_eval, sts, word_vectors) are 
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from experiments import _isotropy_design as design
 from experiments import _isotropy_hubs as hubs
 from experiments import _isotropy_truncated as truncated
 from experiments import _isotropy_words as words
+from experiments._conclusion import conclude
 from experiments._isotropy_config import (
     PARTS,
     PRESETS,
@@ -42,11 +42,10 @@ from rlkit.errors import DataError, UsageError
 from rlkit.losses import contrastive
 from rlkit.metrics import probes
 from rlkit.models import encoders
-from rlkit.plots import style
 from rlkit.profile import inputs
 from rlkit.train import app, mesh
 from rlkit.train.loop import evenly_spaced, fit
-from rlkit.train.records import Records, write_json
+from rlkit.train.records import Records
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
 
@@ -109,9 +108,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     What a part measures is in an .npz of its name beside the records, which are those of the
     encoders' training. Without `options` everything goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     config, asked = resolve(config), parts(config)
     seeds = range(config.seed, config.seed + config.seeds)
     # Whatever cannot be used is refused here, before there is a folder.
@@ -132,12 +129,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
                 opened.writer.write(0, {"seed": np.array(seeds)})
             sources = own if data is None else _embedded(config, data, state)
             _measure(config, asked, corpus, sources, options, seeds, opened)
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, figure)
 
 
 def _corpus(config: Config, options: app.Options) -> words.Corpus | None:

@@ -9,7 +9,6 @@ the vote of nearest neighbours, all of the embedding that the loss sees. A loss 
 import dataclasses
 import functools
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from experiments._conclusion import conclude
 from experiments._losses_config import CHOICE, PRESETS, Config, names_of, resolve
 from experiments._losses_data import Problem, draw, problem
 from experiments._losses_found import Loss, find
@@ -31,10 +31,9 @@ from rlkit.losses.alignment import alignment, uniformity
 from rlkit.metrics import probes, rank
 from rlkit.models import encoders
 from rlkit.numerics import safe_normalize
-from rlkit.plots import style
 from rlkit.train import app, mesh
 from rlkit.train.loop import NonFiniteError, fit, log_spaced
-from rlkit.train.records import Records, read_json, write_json
+from rlkit.train.records import Records, read_json
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
 
@@ -74,9 +73,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     The records of the whole, `<loss>/<what>` over time, are made of those of each loss, which are
     in a folder of their own inside. Without `options` everything goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     config = resolve(config)
     # Whatever cannot be used is refused here, before there is a folder.
     found = {name: find(name, config) for name in names_of(config)}
@@ -104,12 +101,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
                 raise NonFiniteError(f"{name}: {error}") from None
         if mesh.is_first_process():
             _gather(opened, tuple(found))
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, figure)
 
 
 def _check_sources(found: dict[str, Loss], options: app.Options) -> None:

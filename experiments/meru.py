@@ -12,7 +12,6 @@ temperature.
 
 import dataclasses
 import functools
-import tempfile
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
+from experiments._conclusion import conclude
 from experiments._meru_config import KINDS, PRESETS, Config, dims, name_of, programs, world
 from experiments._meru_data import ALL_LEVELS, Problem, classes, draw, problem, prompts
 from experiments._meru_found import RECALLS, VARIANTS, ZERO_SHOT, claims, summarize
@@ -29,10 +29,9 @@ from rlkit.blocks import in_blocks
 from rlkit.losses import contrastive, hyperbolic
 from rlkit.manifolds import PoincareBall
 from rlkit.metrics import retrieval
-from rlkit.plots import style
 from rlkit.train import app, mesh
 from rlkit.train.loop import evenly_spaced, fit
-from rlkit.train.records import Records, write_json
+from rlkit.train.records import Records
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
 
@@ -67,8 +66,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     All models and seeds are one compiled program. Without `options` everything goes to a temporary
     folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
+    options = app.resolve(options, config)
     # Whatever cannot be used is refused here, before there is a folder.
     data = problem(config, options.data_dir)
     constrain = mesh.constrainer(mesh.parse(options.mesh), config.batch_size)
@@ -94,12 +92,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
         )
         if mesh.is_first_process():
             _compare(config, models, data, state, opened)
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records, data))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, lambda records: summarize(records, data), figure)
 
 
 def models_of(config: Config) -> dict[str, Model]:

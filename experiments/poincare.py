@@ -11,7 +11,6 @@ a product, with the same pairs, negatives and steps.
 import dataclasses
 import functools
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from experiments._conclusion import conclude
 from experiments._poincare_config import (
     PRESETS,
     TASKS,
@@ -35,7 +35,6 @@ from rlkit.errors import UsageError
 from rlkit.metrics import geometry, retrieval
 from rlkit.models import node_embeddings
 from rlkit.models.node_embeddings import Relation, relation, space
-from rlkit.plots import style
 from rlkit.train import app, mesh
 from rlkit.train.loop import evenly_spaced, fit
 from rlkit.train.records import Records, read_json, write_json
@@ -68,9 +67,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     same pairs and negatives. The points of the last epoch are beside the records, as npz and in
     word2vec's text format. Without `options` everything goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     data = problem(config)
     relations = {name: relation(task.train, n=len(data.names)) for name, task in data.tasks.items()}
     with app.open_run(
@@ -95,12 +92,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
         if mesh.is_first_process():
             tables = {p.name: _points(p, state.params[p.name]) for p in programs(config)}
             export(opened, data.names, jax.device_get(tables))
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records, data), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, lambda records: figure(records, data))
 
 
 class _Functions(NamedTuple):

@@ -10,7 +10,6 @@ accuracy on test images is what a choice is worth, and the best in the grid is t
 
 import dataclasses
 import functools
-import tempfile
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from experiments._conclusion import conclude
 from experiments._rankme_config import (
     PARAMETERS,
     PRESETS,
@@ -37,10 +37,9 @@ from rlkit.data import views
 from rlkit.losses import contrastive, redundancy
 from rlkit.metrics import probes, rank
 from rlkit.models import encoders
-from rlkit.plots import style
 from rlkit.train import app, mesh
 from rlkit.train.loop import fit, log_spaced
-from rlkit.train.records import Records, write_json
+from rlkit.train.records import Records
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend
 
@@ -103,9 +102,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     seeds, and settings in the order of `table`. Without `options` everything goes to a temporary
     folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     config = resolve(config)
     # Whatever cannot be used is refused here, before there is a folder.
     data = problem(config, options.data_dir)
@@ -132,12 +129,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
         )
         if mesh.is_first_process():
             _compare(config, models, data, state, opened)
-    records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, figure)
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ and deep networks under Barlow Twins, VICReg and SimCLR show such steps too.
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from experiments._conclusion import conclude
 from experiments._stepwise_config import (
     LOSSES,
     NETWORK_DEFAULTS,
@@ -35,11 +35,10 @@ from experiments._stepwise_shown import figure, report
 from rlkit.losses import contrastive, redundancy
 from rlkit.metrics import probes, rank
 from rlkit.models import encoders
-from rlkit.plots import style
 from rlkit.theory import stepwise
 from rlkit.train import app, mesh
 from rlkit.train.loop import evenly_spaced, fit, log_spaced
-from rlkit.train.records import Records, write_json
+from rlkit.train.records import Records
 from rlkit.train.state import State, create, for_seeds
 from rlkit.train.updates import descend, flow
 
@@ -73,23 +72,16 @@ def run(config: Config, options: app.Options | None = None) -> Records:
 
     Without `options` everything goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    name = options.name or app.name_from(config, Config())
+    options = app.resolve(options, config)
     with jax.enable_x64(is_linear(config)):  # the theory is compared to many digits
         config = resolve(config)
         data = problem(config, data_dir=options.data_dir)
         config = resolve(config, data)
-        folder = _train(config, data, dataclasses.replace(options, name=name))
+        folder = _train(config, data, options)
         if has_control(config):
             usual = dataclasses.replace(config, init_scale=1.0)
-            _train(usual, data, dataclasses.replace(options, name=f"{name}/control"))
-    records = Records(folder)
-    if mesh.is_first_process():
-        write_json(folder / "summary.json", summarize(records))
-        style.save(figure(records), folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+            _train(usual, data, dataclasses.replace(options, name=f"{options.name}/control"))
+    return conclude(folder, summarize, figure)
 
 
 def _train(config: Config, data: Problem, options: app.Options) -> Path:
@@ -116,6 +108,8 @@ def _train(config: Config, data: Problem, options: app.Options) -> Path:
             params = {"params": {"w": _aligned(key, config, data)}}
         return create(key, params, optimizer.init(params))
 
+    # A batch that does not divide among the devices is refused before there is a folder.
+    constrain = mesh.constrainer(mesh.parse(options.mesh), config.batch_size or data.x.shape[0])
     state = for_seeds(init, config.seeds, first=config.seed)
     look = functools.partial(_look, model.apply, config)
     extras = _theory(config, data, state)
@@ -137,7 +131,7 @@ def _train(config: Config, data: Problem, options: app.Options) -> Path:
             writer=opened.writer,
             checkpoints=opened.checkpoints,
             progress=opened.progress,
-            constrain=mesh.constrainer(opened.mesh, config.batch_size or data.x.shape[0]),
+            constrain=constrain,
         )
     return opened.folder
 

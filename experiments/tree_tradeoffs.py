@@ -9,16 +9,15 @@ graphs are embedded by their tree of breadth-first search and held against their
 
 import dataclasses
 import sys
-import tempfile
 
 import jax
 import numpy as np
 
+from experiments._conclusion import conclude
 from experiments._tree_tradeoffs_config import METHODS, PRESETS, Cell, Config
 from experiments._tree_tradeoffs_embedded import Problem, cells, embed, measure, problem
 from experiments._tree_tradeoffs_shown import PAPER, figure, report, summarize
 from rlkit.errors import UsageError
-from rlkit.plots import style
 from rlkit.train import app, mesh
 from rlkit.train.records import Records, read_json, write_json
 
@@ -47,21 +46,14 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     One line of the records is one embedding, in the order of `cells`. Without `options` everything
     goes to a temporary folder.
     """
-    if options is None:
-        options = app.Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
-    options = dataclasses.replace(options, name=options.name or app.name_from(config, Config()))
+    options = app.resolve(options, config)
     with jax.enable_x64(True):  # distances are compared to many digits
         data = problem(config, options.data_dir)
         wanted = cells(config, data)
         with app.open_run("tree_tradeoffs", config, options, seeds=config.seeds, steps=1) as opened:
             if mesh.is_first_process():
                 _fill(config, data, wanted, opened)
-        records = Records(opened.folder)
-    if mesh.is_first_process():
-        write_json(opened.folder / "summary.json", summarize(records))
-        style.save(figure(records), opened.folder)
-    mesh.wait_for_all("the summary is written")
-    return records
+    return conclude(opened.folder, summarize, figure)
 
 
 def _fill(config: Config, data: Problem, wanted: list[Cell], opened: app.Run) -> None:

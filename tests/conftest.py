@@ -24,7 +24,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-for name, examples in (("rlkit", 10), ("thorough", 200)):
+for name, examples in (("rlkit", 5), ("thorough", 200)):
     hypothesis.settings.register_profile(
         name,
         deadline=None,  # the first example of a shape compiles
@@ -37,14 +37,6 @@ hypothesis.settings.load_profile("rlkit")
 
 # Tracing makes many objects that live on, and looking through them all for garbage is not cheap.
 gc.set_threshold(100_000, 20, 100)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """A file's tests run in one process, for what one of them compiled serves the others."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 SOURCES = [
     p
@@ -55,13 +53,33 @@ def test_the_list_of_experiments_names_each_with_a_sentence():
         assert re.search(rf"experiments\.{name} +\w+", done.stdout)
 
 
-@pytest.mark.parametrize(
-    "module", ["rlkit.losses.contrastive", "rlkit.metrics.rank", "rlkit.theory.stepwise"]
-)
-def test_the_mathematics_loads_nothing_heavy(module):
-    code = f"import sys, {module}; print([m for m in sys.modules])"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+def test_nothing_is_imported_before_it_is_needed():
+    """In one process, from what knows least to what knows most."""
+    steps = [
+        (modules_of("rlkit/losses"), "matplotlib orbax sklearn flax optax pooch absl.flags"),
+        (modules_of("rlkit/metrics"), "matplotlib orbax sklearn flax optax pooch absl.flags"),
+        (["rlkit.theory.stepwise"], "matplotlib orbax sklearn flax optax pooch absl.flags"),
+        (
+            ["rlkit.data.images", "rlkit.data.views", "rlkit.data.synthetic"],
+            "matplotlib orbax sklearn flax optax pooch requests",
+        ),
+        (
+            ["rlkit.train.app", "rlkit.train.loop", "rlkit.train.updates"],
+            "matplotlib flax sklearn tensorboardX",
+        ),
+    ]
+    program = "import sys\n" + "".join(
+        f"import {', '.join(modules)}\nprint(*sorted(set({heavy.split()!r}) & set(sys.modules)))\n"
+        for modules, heavy in steps
     )
-    for heavy in ("matplotlib", "orbax", "sklearn", "flax", "optax", "absl.flags"):
-        assert f"'{heavy}'" not in loaded.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n" * len(steps)
+
+
+def modules_of(folder):
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]

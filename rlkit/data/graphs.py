@@ -71,6 +71,30 @@ def read(path: str | Path, *, nodes: Sequence[str] | None = None) -> Graph:
     return parse(_content(path), where=str(path), nodes=nodes)
 
 
+def named(name: str, *, data_dir: str | Path | None = None) -> Graph:
+    """The graph that a flag names: `generate`'s where there is a colon, else a file in data_dir.
+
+    The file is NAME.edges or NAME.edges.gz, there or in a folder graphs_hyperbolic.
+
+    Raises:
+        UsageError: what cannot be generated, or a file without a `data_dir`.
+        DataError: there is no such file, or it is not right.
+    """
+    if ":" in name:
+        return generate(name)
+    if data_dir is None:
+        raise UsageError(
+            f"the graph {name!r} is none of those that are made (tree:3x3, ...); "
+            "--data_dir names a folder with files of edges"
+        )
+    folder = Path(data_dir).expanduser()
+    for place in (folder, folder / "graphs_hyperbolic"):
+        for ending in (".edges", ".edges.gz"):
+            if (path := place / f"{name}{ending}").is_file():
+                return read(path)
+    raise DataError(f"{folder} has no file {name}.edges")
+
+
 def parse(content: bytes, *, where: str, nodes: Sequence[str] | None = None) -> Graph:
     """The graph in the contents of a file, which messages call `where`; raises as `read` does."""
     known = None if nodes is None else {name: i for i, name in enumerate(nodes)}

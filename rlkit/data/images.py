@@ -56,8 +56,8 @@ def load(name: str, *, data_dir: str | Path | None = None, split: str = "train")
         DataError: a file is damaged, is missing beside its companions, cannot be downloaded, or is
             the other MNIST's.
     """
-    if name not in _READERS:
-        raise UsageError(f"there is no data set {name!r}; known are {', '.join(_READERS)}")
+    if name not in NAMES:
+        raise UsageError(f"there is no data set {name!r}; known are {', '.join(NAMES)}")
     if split not in ("train", "test"):
         raise UsageError(f"there is no split {split!r}; known are train, test")
     folder = None if data_dir is None else Path(data_dir).expanduser()
@@ -180,6 +180,9 @@ def _cifar10(name: str, folder: Path | None, split: str):
 
 
 _READERS = {"digits": _digits, "mnist": _idx, "fashion_mnist": _idx, "cifar10": _cifar10}
+
+NAMES = tuple(_READERS)
+"""The data sets that `load` knows."""
 
 
 # --- files ---------------------------------------------------------------------------------------

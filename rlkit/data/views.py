@@ -116,6 +116,11 @@ def parse(spec: str) -> View:
     return compose(*(_parse_part(part.strip(), spec) for part in spec.split(",")))
 
 
+def usual(data: str) -> str:
+    """The flag's text for the images of that name: a crop that suits their size, noise, a mask."""
+    return f"crop:{1 if data == 'digits' else 4},noise:0.1,mask:0.2"
+
+
 def _parse_part(part: str, spec: str) -> View:
     name, colon, number = part.partition(":")
     if name not in _PARTS:

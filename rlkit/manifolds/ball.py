@@ -10,14 +10,14 @@ from jaxtyping import Array, Float
 from rlkit.manifolds import gyro
 from rlkit.manifolds.functions import asinhc, tanhc
 from rlkit.manifolds.gyro import squared
-from rlkit.manifolds.protocol import Numbers, Points, Squares
-from rlkit.numerics import promote, safe_normalize, safe_sqrt
+from rlkit.manifolds.protocol import Manifold, Numbers, Points, Squares
+from rlkit.numerics import promote, safe_normalize
 from rlkit.typing import Key, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class PoincareBall:
+class PoincareBall(Manifold):
     r"""The ball $|x| < 1/\sqrt{-K}$ with the metric $\lambda_x^2 I$, $\lambda_x = 2/(1 + K|x|^2)$.
 
     `curvature` is the sectional curvature K <= 0 (not c = -K, nor the radius). As K goes to 0 the
@@ -57,19 +57,11 @@ class PoincareBall:
         x, y, c = self._given(x, y)
         return gyro.squared_dist(y - x, _gap(x, c), _gap(y, c), c)[..., 0]
 
-    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances, by differences: O(n m d) time, and memory on the way back."""
-        return self.dist(x[:, None, :], y[None, :, :])
-
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         r"""$\lambda_x^2 \langle u, v \rangle$."""
         x, c = self._given(x)
         gap = _gap(x, c)
         return gyro.dot(2 / gap * promote(u), 2 / gap * promote(v))[..., 0]
-
-    def norm(self, x: Points, v: Points) -> Numbers:
-        r"""$\lambda_x |v|$."""
-        return safe_sqrt(self.squared_lengths(x, v)[..., 0])
 
     def squared_lengths(self, x: Points, v: Points) -> Squares:
         r"""$\lambda_x^2 |v|^2$, `[... 1]`."""

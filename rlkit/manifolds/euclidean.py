@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlkit.manifolds.protocol import Numbers, Points, Squares
+from rlkit.manifolds.protocol import Manifold, Numbers, Points, Squares
 from rlkit.numerics import promote, safe_sqrt
 from rlkit.typing import Key, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Euclidean:
+class Euclidean(Manifold):
     """The vector space with its ordinary inner product; no parameters."""
 
     @property
@@ -29,17 +29,9 @@ class Euclidean:
         r"""$|x - y|^2$."""
         return jnp.sum(jnp.square(promote(x) - promote(y)), axis=-1)
 
-    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances, by differences: O(n m d) time, and memory on the way back."""
-        return self.dist(x[:, None, :], y[None, :, :])
-
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         r"""$\langle u, v \rangle$."""
         return jnp.sum(promote(u) * promote(v), axis=-1)
-
-    def norm(self, x: Points, v: Points) -> Numbers:
-        r"""$|v|$."""
-        return safe_sqrt(self.inner(x, v, v))
 
     def squared_lengths(self, x: Points, v: Points) -> Squares:
         """The square of every coordinate, `[... d]`: coordinates do not mix in flat space."""

@@ -9,14 +9,14 @@ from jaxtyping import Array, Float
 
 from rlkit.manifolds import gyro
 from rlkit.manifolds.gyro import dot, squared
-from rlkit.manifolds.protocol import Numbers, Points, Squares
-from rlkit.numerics import promote, safe_normalize, safe_sqrt
+from rlkit.manifolds.protocol import Manifold, Numbers, Points, Squares
+from rlkit.numerics import promote, safe_normalize
 from rlkit.typing import Key, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lorentz:
+class Lorentz(Manifold):
     r"""The upper sheet of $\langle x, x \rangle_L = 1/K$, $x = (x_0, x_1, \dots)$, time first.
 
     $\langle x, y \rangle_L = -x_0 y_0 + \sum_{i \ge 1} x_i y_i$; `curvature` is the sectional
@@ -62,20 +62,12 @@ class Lorentz:
         """The square of `dist`, smooth where x = y."""
         return gyro.squared_dist(*self._pair(x[..., 1:], y[..., 1:]))[..., 0]
 
-    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances, by differences: O(n m d) time, and memory on the way back."""
-        return self.dist(x[:, None, :], y[None, :, :])
-
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         r"""$\langle u, v \rangle_L$ of tangent vectors.
 
         As the Euclidean inner product of their frames, since $|u|^2 - u_0^2$ has no digits far out.
         """
         return dot(self.frame(x, u), self.frame(x, v))[..., 0]
-
-    def norm(self, x: Points, v: Points) -> Numbers:
-        r"""$\sqrt{\langle v, v \rangle_L}$."""
-        return safe_sqrt(self.squared_lengths(x, v)[..., 0])
 
     def squared_lengths(self, x: Points, v: Points) -> Squares:
         r"""$\langle v, v \rangle_L$, `[... 1]`."""

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlkit.manifolds.protocol import Numbers, Points, Squares
+from rlkit.manifolds.protocol import Manifold, Numbers, Points, Squares
 from rlkit.numerics import promote, safe_sqrt
 from rlkit.typing import Key, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Product:
+class Product(Manifold):
     r"""The product of `factors`; a point has `sizes[i]` coordinates in factor i, one after another.
 
     $d^2 = \sum_i d_i^2$, and inner products add up; everything else goes factor by factor. The
@@ -44,10 +44,6 @@ class Product:
     def squared_dist(self, x: Points, y: Points) -> Numbers:
         r"""$\sum_i d_i^2$."""
         return sum(self._each("squared_dist", x, y))
-
-    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances, by differences: O(n m d) time, and memory on the way back."""
-        return self.dist(x[:, None, :], y[None, :, :])
 
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         """Sum of the factors' inner products."""

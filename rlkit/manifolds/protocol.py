@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlkit.numerics import safe_sqrt
 from rlkit.typing import Key, Scalar
 
 Points = Float[Array, "*#batch d"]
@@ -38,8 +39,11 @@ class Manifold(Protocol):
         ...
 
     def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances; any loss that takes a `distance=` takes this."""
-        ...
+        """All distances; any loss that takes a `distance=` takes this.
+
+        By differences: O(n m d) time, and memory on the way back.
+        """
+        return self.dist(x[:, None, :], y[None, :, :])
 
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         """Inner product of two tangent vectors at x."""
@@ -47,7 +51,7 @@ class Manifold(Protocol):
 
     def norm(self, x: Points, v: Points) -> Numbers:
         """Length of a tangent vector at x; gradient 0 at v = 0."""
-        ...
+        return safe_sqrt(jnp.sum(self.squared_lengths(x, v), axis=-1))
 
     def squared_lengths(self, x: Points, v: Points) -> Squares:
         """What Adam averages: a square for each part that it rescales by itself.

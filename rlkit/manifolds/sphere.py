@@ -9,14 +9,14 @@ from jaxtyping import Array, Float
 
 from rlkit.manifolds.functions import asinc, cosc, sinc
 from rlkit.manifolds.gyro import dot, squared
-from rlkit.manifolds.protocol import Numbers, Points, Squares
+from rlkit.manifolds.protocol import Manifold, Numbers, Points, Squares
 from rlkit.numerics import promote, safe_normalize, safe_sqrt
 from rlkit.typing import Key, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Sphere:
+class Sphere(Manifold):
     r"""The sphere $|x| = 1/\sqrt K$ in d coordinates, of dimension d - 1.
 
     `curvature` is the sectional curvature K > 0, one over the squared radius. The origin is the
@@ -49,17 +49,9 @@ class Sphere:
         x, y, k = self._given(x, y)
         return (squared(x - y) * _angle_over_chord(x, y, k)[0] ** 2)[..., 0]
 
-    def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """All distances, by differences: O(n m d) time, and memory on the way back."""
-        return self.dist(x[:, None, :], y[None, :, :])
-
     def inner(self, x: Points, u: Points, v: Points) -> Numbers:
         r"""$\langle u, v \rangle$."""
         return jnp.sum(promote(u) * promote(v), axis=-1)
-
-    def norm(self, x: Points, v: Points) -> Numbers:
-        r"""$|v|$."""
-        return safe_sqrt(self.inner(x, v, v))
 
     def squared_lengths(self, x: Points, v: Points) -> Squares:
         r"""$|v|^2$, `[... 1]`."""

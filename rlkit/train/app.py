@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,6 +55,18 @@ class Options:
         check(self)
 
 
+def resolve(options: Options | None, config: Any) -> Options:
+    """The options with the run's name made out; without any, quietly in a temporary folder.
+
+    The name is made from the fields of `config` that were given, so this comes before whatever
+    fills in those that were left open.
+    """
+    if options is None:
+        options = Options(out=tempfile.mkdtemp(prefix="rlkit-"), quiet=True)
+    name = options.name or name_from(config, type(config)())
+    return dataclasses.replace(options, name=name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """An open run: its folder and what `fit` needs."""
@@ -82,8 +95,7 @@ def open_run(experiment: str, config: Any, options: Options, *, seeds: int | Non
         DataError: its config.json is damaged.
     """
     mesh = meshes.parse(options.mesh)
-    name = options.name or name_from(config, type(config)())
-    folder = Path(options.out).expanduser() / experiment / name
+    folder = Path(options.out).expanduser() / experiment / resolve(options, config).name
     is_first = meshes.is_first_process()
     writer = refusal = None
     with ExitStack() as held:

@@ -11,7 +11,8 @@ A `Config` states each field once, with its type, default, help and allowed valu
             check(self)
 
 so that the command line, a notebook and a test are held to the same rules. Types: int, float, str,
-bool, and any of them `| None` (not given: the experiment decides).
+bool, and any of them `| None` (not given: the experiment decides). A list is a string with commas
+between its parts, which `listed` and `numbers` read.
 """
 
 import dataclasses
@@ -70,6 +71,54 @@ def check(config: Any) -> None:
             bound = limits[limit]
             if bound is not None and broken(value, bound):
                 raise UsageError(f"--{field.name}={value} must be {word} {bound}")
+
+
+def listed(config: Any, name: str, *, choices: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The parts of a field with commas between, in their order and each once.
+
+    Raises:
+        UsageError: one is none of `choices`.
+    """
+    parts = dict.fromkeys(part.strip() for part in getattr(config, name).split(","))
+    for part in parts:
+        if choices is not None and part not in choices:
+            raise UsageError(f"--{name} has no {part!r}; there are {', '.join(choices)}")
+    return tuple(parts)
+
+
+def numbers(
+    config: Any,
+    name: str,
+    kind: type[int] | type[float] = float,
+    *,
+    at_least: int | float | None = None,
+    above: int | float | None = None,
+    at_most: int | float | None = None,
+) -> tuple:
+    """The numbers of a field with commas between, in their order and each once.
+
+    Raises:
+        UsageError: one is not finite, not of this kind or beyond a limit.
+    """
+    limits = {" of at least": at_least, " above": above, " of at most": at_most}
+    words = " and".join(f"{word} {bound:g}" for word, bound in limits.items() if bound is not None)
+    found = []
+    for part in listed(config, name):
+        try:
+            value = kind(part)
+        except ValueError:
+            value = float("nan")
+        if (
+            not np.isfinite(value)
+            or (at_least is not None and value < at_least)
+            or (above is not None and value <= above)
+            or (at_most is not None and value > at_most)
+        ):
+            called = "whole" if kind is int else "finite"
+            text = getattr(config, name)
+            raise UsageError(f"--{name}={text}: {part!r} must be a {called} number{words}")
+        found.append(value)
+    return tuple(dict.fromkeys(found))
 
 
 class HelpRequested(Exception):

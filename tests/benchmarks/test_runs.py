@@ -33,7 +33,7 @@ def test_both_sides_agree_and_everything_is_reported(peer, tmp_path, capsys):
     table = capsys.readouterr().out
     record = json.loads((tmp_path / "runs.json").read_text())
     assert record["config"]["seeds"] == 2
-    assert record["machine"]["torch"] == peer.torch.__version__
+    assert record["machine"]["peers"]["torch"] == peer.torch.__version__
     assert record["machine"]["cores"] >= 1
     assert record["machine"]["cpu"] in table
     assert set(record["studies"]) == {"linear", "mlp"}

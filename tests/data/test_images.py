@@ -6,8 +6,6 @@ import http.server
 import io
 import os
 import struct
-import subprocess
-import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -378,16 +376,6 @@ def test_an_absent_file_on_the_server_is_a_sentence_too(monkeypatch, server):
     offer(monkeypatch, server, "mnist", {})
     with pytest.raises(DataError, match=r"train-images.* cannot be downloaded \(HTTPError\)"):
         images.load("mnist")
-
-
-def test_neither_scikit_learn_nor_pooch_is_imported_before_it_is_needed():
-    code = (
-        "import sys, rlkit.data.images, rlkit.data.views, rlkit.data.synthetic\n"
-        "heavy = {'sklearn', 'pooch', 'requests', 'matplotlib', 'flax', 'orbax', 'optax'}\n"
-        "print(*sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
 
 
 # --- the published files -------------------------------------------------------------------------

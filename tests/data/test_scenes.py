@@ -118,6 +118,7 @@ def test_one_scene_in_words():
     ]
 
 
+@pytest.mark.slow
 def test_words_are_filled_up_at_the_end_and_known(row, grid):
     for tokens in (row.tokens, grid[1].reshape(-1, scenes.LENGTH)):
         filled = tokens == 0

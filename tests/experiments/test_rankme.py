@@ -31,7 +31,6 @@ TINY = (
 )
 
 # One process makes the run that several tests look at.
-pytestmark = pytest.mark.xdist_group("experiments.rankme")
 
 
 def command(folder, *flags):
@@ -122,6 +121,7 @@ def test_noise_on_the_embeddings_raises_their_rank(finished):
 # --- training and measuring ---
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_grid_trains_like_the_run_alone(x64):
     config = rankme.Config(dims="5", width=6, features=5)
     model = rankme.Model.of(config, 5)
@@ -332,13 +332,13 @@ def test_the_grid_is_the_product_and_the_table_its_rows():
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("--losses=byol", "--losses has no loss 'byol'; there are simclr, vicreg, barlow_twins"),
+        ("--losses=byol", "--losses has no 'byol'; there are simclr, vicreg, barlow_twins"),
         ("--dims=4,x", "--dims=4,x: 'x' must be a whole number of at least 2"),
         ("--dims=12", "--samples=24 must be more than twice the dimension 12"),
-        ("--temperatures=0.1,0", "--temperatures=0.1,0: 0 must be a finite number above 0"),
-        ("--nus=1,-2", "--nus=1,-2: -2 must be a finite number at least 0"),
-        ("--lrs=fast", "--lrs=fast: 'fast' is not a number"),
-        ("--weight_decays=nan", "nan must be a finite number at least 0"),
+        ("--temperatures=0.1,0", "--temperatures=0.1,0: '0' must be a finite number above 0"),
+        ("--nus=1,-2", "--nus=1,-2: '-2' must be a finite number of at least 0"),
+        ("--lrs=fast", "--lrs=fast: 'fast' must be a finite number above 0"),
+        ("--weight_decays=nan", "'nan' must be a finite number of at least 0"),
         ("--samples=2000", "--samples=2000 is more than the 1437 training images"),
         ("--views=crop:8", "crop:8"),
         ("--mesh=data:3", "8 examples do not divide among 3 devices"),
@@ -347,13 +347,8 @@ def test_the_grid_is_the_product_and_the_table_its_rows():
         ("--temperature=1", "did you mean --temperatures?"),
     ],
 )
-def test_bad_flags_get_one_sentence_and_exit_code_2(tmp_path, capsys, flag, says):
-    assert command(tmp_path, flag) == 2
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+def test_bad_flags_get_one_sentence_and_exit_code_2(tmp_path, refused, flag, says):
+    refused(command(tmp_path, flag), says)
 
 
 # --- the study ---

@@ -15,17 +15,17 @@ import pytest
 
 from experiments import stepwise
 from rlkit.errors import DataError, UsageError
+from rlkit.plots import style
 from rlkit.train.app import Options
 from rlkit.train.records import Records
 
 # One process makes the run that several tests look at.
-pytestmark = pytest.mark.xdist_group("experiments.stepwise")
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Runs a configuration in its own folder, draws no figure; returns the records."""
-    monkeypatch.setattr(stepwise.style, "save", lambda figure, folder: plt.close(figure))
+    monkeypatch.setattr(style, "save", lambda figure, folder: plt.close(figure))
 
     def call(**fields):
         options = Options(out=str(tmp_path), quiet=True, checkpoint_every=0)
@@ -90,6 +90,7 @@ def test_known_spectrum_gives_all_steps_and_all_plateaus(study):
     assert all(held == "yes" for _, _, held in stepwise.claims(summary, config))
 
 
+@pytest.mark.slow
 def test_solution_comes_tenfold_nearer_with_a_hundredfold_smaller_start(study):
     """At gap 3 the exponent is 2/3, so a hundredfold smaller start should give 21 times."""
     distances = {}
@@ -144,6 +145,7 @@ def test_modes_that_were_not_reached_do_not_count_as_predicted(study):
     assert held == "NO"
 
 
+@pytest.mark.slow
 def test_what_is_not_gradient_flow_on_fixed_pairs_gets_no_prediction(study):
     for fields in ({"optimizer": "adam"}, {"batch_size": 16}):
         assert not stepwise.follows_theory(stepwise.resolve(stepwise.Config(**fields)))
@@ -172,6 +174,7 @@ def test_networks_run_with_their_control(tmp_path, model, loss):
         assert (records.folder / name).exists()
 
 
+@pytest.mark.slow
 def test_fresh_pairs_are_drawn_inside_the_loop(study):
     records = study(
         model="mlp",
@@ -298,13 +301,8 @@ def test_report_names_the_figure_that_was_written(done):
         ("extra", "extra"),
     ],
 )
-def test_bad_flags_get_one_sentence_and_exit_code_2(tmp_path, capsys, flag, says):
-    assert command(tmp_path, *TINY, "--name=c", flag) == 2
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    assert not list(tmp_path.rglob("records.jsonl"))
+def test_bad_flags_get_one_sentence_and_exit_code_2(tmp_path, refused, flag, says):
+    refused(command(tmp_path, *TINY, "--name=c", flag), says)
 
 
 def test_missing_data_files_are_named_with_exit_code_1(tmp_path, capsys):
@@ -334,6 +332,7 @@ def test_a_diverging_run_stops_with_the_step_and_exit_code_1(tmp_path, capsys):
     assert not (tmp_path / "stepwise" / "d" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_cut_records_are_refused_with_exit_code_1(finished, capsys):
     path = finished / "stepwise" / "a" / "records.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))

@@ -8,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlkit.losses import contrastive, redundancy
 from rlkit.losses.cached import cached
+from tests.marks import slow_but_first
 
 N, INPUTS, WIDTH, DIM = 11, 6, 16, 4
 
@@ -79,15 +80,16 @@ def close(actual, expected, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
+@slow_but_first(
     ("loss", "dropout", "chunk_size", "dtype", "tolerance"),
     [
-        pytest.param(info_nce, False, 4, np.float64, 1e-10, id="without dropout"),
-        pytest.param(info_nce, True, 4, np.float64, 1e-10, id="with dropout"),
-        pytest.param(vicreg, True, 1, np.float64, 1e-10, id="single examples"),
-        pytest.param(vicreg, True, 50, np.float64, 1e-10, id="one chunk"),
-        pytest.param(info_nce, True, 4, np.float32, 1e-5, id="single precision"),
+        (info_nce, True, 4, np.float64, 1e-10),
+        (info_nce, False, 4, np.float64, 1e-10),
+        (vicreg, True, 1, np.float64, 1e-10),
+        (vicreg, True, 50, np.float64, 1e-10),
+        (info_nce, True, 4, np.float32, 1e-5),
     ],
+    ids=["with dropout", "without dropout", "single examples", "one chunk", "single precision"],
 )
 def test_value_and_gradient_are_those_of_the_plain_loss(
     loss, dropout, chunk_size, dtype, tolerance, x64

@@ -304,7 +304,7 @@ OF_TEMPERATURE = {
 }
 every_loss = pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.xdist_group(f"temperature {n}")) for n in OF_TEMPERATURE],
+    OF_TEMPERATURE,
 )
 
 

@@ -1,14 +1,9 @@
 """What every loss owes: its reference, its gradient, its laws, its edges, its options, its shards.
 
-All tests of one loss run in one process, so that its few programs are compiled once.
+All tests of one file run in one process, so that each loss's few programs are compiled once.
 """
 
 import functools
-import importlib
-import json
-import pkgutil
-import subprocess
-import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -18,7 +13,6 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import rlkit.losses
 from tests.losses.case import (
     compiled,
     compiled_with_options,
@@ -58,8 +52,7 @@ def over(cases, *, all_forms=False, first_of_family=False):
     parameters = []
     for case in cases:
         slow = [pytest.mark.slow] * (not all_forms and str(case) not in fast)
-        marks = [pytest.mark.xdist_group(f"loss {case}"), *slow]
-        parameters.append(pytest.param(case, id=str(case), marks=marks))
+        parameters.append(pytest.param(case, id=str(case), marks=slow))
     return pytest.mark.parametrize("case", parameters)
 
 
@@ -406,20 +399,3 @@ def test_a_sharded_batch_gives_the_global_loss(case, count):
     np.testing.assert_allclose(loss, alone, rtol=1e-12, atol=1e-12)
     for sharded, single in zip(gradients, gradients_alone, strict=True):
         np.testing.assert_allclose(sharded, single, rtol=1e-9, atol=1e-12)
-
-
-# --- imports -------------------------------------------------------------------------------------
-
-
-def test_importing_the_losses_imports_no_heavy_library():
-    names = [m.name for m in pkgutil.walk_packages(rlkit.losses.__path__, "rlkit.losses.")]
-    assert names
-    for name in names:
-        importlib.import_module(name)
-    program = f"import json, sys, {', '.join(names)}; print(json.dumps(sorted(sys.modules)))"
-    output = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    ).stdout
-    loaded = set(json.loads(output))
-    assert set(names) <= loaded
-    assert not {"matplotlib", "orbax", "sklearn", "flax"} & loaded

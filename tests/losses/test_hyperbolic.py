@@ -71,6 +71,7 @@ def test_the_exterior_angle_at_its_ends():
     assert all(np.all(np.isfinite(s)) for s in slopes)
 
 
+@pytest.mark.slow
 def test_the_exterior_angle_keeps_its_digits_beside_its_ends():
     """In single precision an arc cosine is off by 3e-4 there."""
     x = np.float32([[0.6, 0.8]] * 3)
@@ -184,7 +185,7 @@ def block_diagonal(blocks):
     return dense
 
 
-@pytest.mark.parametrize("b", [1, 2])
+@pytest.mark.parametrize("b", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_radius_scaling_is_the_product_with_a_block_diagonal_matrix(b):
     x = normal(5, 4)
     x *= 0.6 / np.linalg.norm(x, axis=1, keepdims=True)

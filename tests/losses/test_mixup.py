@@ -11,6 +11,7 @@ import pytest
 from rlkit.losses import mixup
 from rlkit.losses.similarity import dot, rms_cosine
 from tests import references
+from tests.marks import slow_but_first
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -136,6 +137,7 @@ def test_both_kinds_of_pairs_come_up():
     assert 0 < sum(kind == own for kind in kinds) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pairs"), CASES)
 def test_gradient_equals_finite_differences(name, pairs):
     loss, z, u, step = whole(name, pairs), points(), points(7), 1e-6
@@ -221,7 +223,7 @@ def test_blocks_change_nothing():
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@slow_but_first("name", reversed(TERMS))
 @pytest.mark.parametrize(
     ("z", "labels"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from rlkit.losses import redundancy
 from tests import references
+from tests.marks import slow_but_first
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -163,6 +164,7 @@ def both_orders(views):
     return [jax.value_and_grad(lambda views, f=f: f(*views))(views) for f in losses]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [31, 32, 33])
 def test_few_examples_keep_their_digits(n):
     """With d = 64, n = 32 is where the order of the products changes."""
@@ -268,7 +270,7 @@ def w_mse_of_wavy_views(x):
     return *jax.value_and_grad(loss)(x), redundancy.whiten(x)
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@slow_but_first("kind", [np.float32, np.float64])
 def test_singular_batches_whiten_to_finite_numbers(kind):
     """Fewer examples than dimensions, and a dimension that repeats another."""
     wide = np.random.default_rng(0).normal(size=(40, 96)).astype(kind)

@@ -158,8 +158,8 @@ MIXED = Product((PoincareBall(-0.5), Lorentz(), Sphere(), Euclidean()), (2, 3, 3
 @pytest.mark.parametrize(
     ("manifold", "optimizer", "ambient"),
     [
-        _driven("ball", PoincareBall(), optimizers.riemannian_sgd, 3),
-        _driven("lorentz", Lorentz(), optimizers.riemannian_sgd, 4),
+        _driven("ball", PoincareBall(), optimizers.riemannian_sgd, 3, slow=True),
+        _driven("lorentz", Lorentz(), optimizers.riemannian_sgd, 4, slow=True),
         _driven("ball-adam", PoincareBall(-4.0), optimizers.riemannian_adam, 3),
         _driven("lorentz-adam", Lorentz(-0.1), optimizers.riemannian_adam, 4, slow=True),
         _driven("product-adam", MIXED, optimizers.riemannian_adam, 10, slow=True),
@@ -168,6 +168,7 @@ MIXED = Product((PoincareBall(-0.5), Lorentz(), Sphere(), Euclidean()), (2, 3, 3
             PoincareBall(),
             functools.partial(optimizers.riemannian_sgd, momentum=0.9, retraction="projection"),
             3,
+            slow=True,
         ),
     ],
 )

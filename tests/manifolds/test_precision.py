@@ -8,6 +8,7 @@ import pytest
 
 from rlkit.manifolds import Lorentz, PoincareBall, Sphere
 from tests.manifolds.case import CASES
+from tests.marks import slow_but_first
 
 mpmath.mp.dps = 50
 exact = np.vectorize(lambda a: mpmath.mpf(float(a)), otypes=[object])
@@ -286,11 +287,7 @@ def test_derivatives_are_finite_at_every_edge(case, derivatives):
         np.testing.assert_array_equal(np.isfinite(leaf), True)
 
 
-@pytest.mark.parametrize(
-    "manifold",
-    [PoincareBall(), Lorentz(), pytest.param(Sphere(), marks=pytest.mark.slow)],
-    ids=repr,
-)
+@slow_but_first("manifold", [Lorentz(), PoincareBall(), Sphere()])
 def test_second_derivatives_of_lengths_are_finite_at_every_edge(manifold):
     """Of what losses are made of; those of all methods are a slow test."""
 

@@ -141,6 +141,7 @@ def test_separate_clusters_are_easier_to_learn_than_none():
     assert none.learnability < clear.learnability
 
 
+@pytest.mark.slow
 def test_block_size_dtype_and_default_number_of_clusters():
     z = jnp.asarray(blobs(distance=1.0)[0])
     whole = clid(KEY, z)

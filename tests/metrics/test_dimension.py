@@ -15,6 +15,7 @@ import scipy.special
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlkit.metrics import dimension
+from tests.marks import slow_but_first
 
 STATIC = {
     "two_nn": (),
@@ -144,6 +145,7 @@ def differentiable(z):
 slopes = jax.jit(jax.jacrev(differentiable))
 
 
+@pytest.mark.slow
 def test_gradients(x64):
     """Of TwoNN, maximum likelihood and three scales of GRIDE; the step moves no neighbour."""
     z, step = generic(seed=1), 1e-6 * generic(seed=2)
@@ -191,7 +193,10 @@ def on_surfaces(name, n, seeds, **options):
     )
 
 
-@pytest.mark.parametrize("name", ["two_nn", "gride", "correlation_dimension"])
+@pytest.mark.parametrize(
+    "name",
+    ["two_nn", "gride", pytest.param("correlation_dimension", marks=pytest.mark.slow)],
+)
 def test_a_thousand_points_of_a_surface(name):
     """The interval holds 2 in most samples, as it should; the mean is within 3 percent."""
     options = {"scales": (1,)} if name == "gride" else {}
@@ -208,6 +213,7 @@ def test_a_thousand_points_by_maximum_likelihood():
     np.testing.assert_allclose(found[:, :, 0], 2, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_estimates_are_too_low_in_high_dimension():
     """A thousand points: the known bias. TwoNN is still right at 10, less than 18 at 20."""
     expected = {
@@ -265,6 +271,7 @@ def test_a_linear_embedding_changes_nothing(name, scale, seed):
     )
 
 
+@pytest.mark.slow
 def test_stretching_is_no_law():
     """The dimension of a linear space survives it, the estimate from a sample does not."""
     z = generic()
@@ -276,7 +283,7 @@ def test_stretching_is_no_law():
 # --- duplicates ----------------------------------------------------------------------------------
 
 
-@every
+@slow_but_first("name", STATIC)
 def test_the_estimate_is_that_of_the_distinct_points(name):
     z = jnp.asarray(generic(), jnp.float32)
     again = jnp.concatenate([z, z[:7], z[3:5]])[

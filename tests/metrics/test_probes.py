@@ -436,6 +436,7 @@ def test_the_mean_over_episodes_is_that_of_all_draws():
     assert found.mean() == pytest.approx(np.mean(right), abs=4 * 0.5 / np.sqrt(2000))
 
 
+@pytest.mark.slow
 def test_more_shots_help_and_blocks_and_keys_are_what_they_say():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 6

@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from rlkit.metrics import rank
 from tests import references
+from tests.marks import slow_but_first
 
 RANKS = ("effective_rank", "participation_ratio", "stable_rank")
 every_rank = pytest.mark.parametrize("name", RANKS)
@@ -69,7 +70,7 @@ def test_equals_its_reference_on_ties_and_zeros(z):
         np.testing.assert_allclose(value(name, z), expected, rtol=1e-5)
 
 
-@every_rank
+@slow_but_first("name", RANKS)
 def test_gradients_of_first_and_second_order(name, x64):
     f = functools.partial(compiled[name], center=True)
     check_grads(f, (generic((5, 3)),), order=1, modes=("fwd",))
@@ -570,6 +571,7 @@ def smooth_others(z):
     return sum(other(name, z) for name in names) + rank.matrix_entropy(z, alpha=0.5)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_others(x64):
     check_grads(jax.jit(smooth_others), (generic((6, 4)),), 1, modes=("rev",))
     assert np.all(np.isfinite(jax.jit(jax.grad(smooth_others))(jnp.zeros((6, 4)))))

@@ -18,6 +18,7 @@ from sklearn.cross_decomposition import CCA
 from sklearn.neighbors import NearestNeighbors
 
 from rlkit.metrics import neighbors, similarity
+from tests.marks import slow_but_first
 
 STATIC = ("unbiased", "batch_size", "block_size", "spearman", "k", "distance")
 MEASURES = {
@@ -268,6 +269,7 @@ def test_retrieved_lists(a, b):
     np.testing.assert_allclose(compiled("rank_similarity")(*found), [expected] * 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lists_at_their_extremes():
     a, b = jnp.array([[4, 2, 7]]), jnp.array([[1, 3, 5]])
     for name, reversed_is in (("jaccard_topk", 1.0), ("rank_similarity", None)):
@@ -400,14 +402,11 @@ def test_the_block_size_does_not_matter(measure, block_size):
 WITH_GRADIENT = ["cka", "unbiased cka", "cka_minibatch", "cka_rbf", "svcca", "procrustes"]
 
 
-@pytest.mark.parametrize(
+@slow_but_first(
     ("measure", "shape"),
     [
         *((measure, (10, 3, 2)) for measure in [*WITH_GRADIENT, "pearson rsa"]),
-        *(
-            pytest.param(measure, (5, 8, 7), marks=pytest.mark.slow)
-            for measure in ["cka", "unbiased cka", "procrustes"]
-        ),
+        *((measure, (5, 8, 7)) for measure in ["cka", "unbiased cka", "procrustes"]),
     ],
 )
 def test_gradients(measure, shape, x64):

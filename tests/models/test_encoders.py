@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rlkit.models import encoders
+from tests.marks import slow_but_first
 
 
 @pytest.mark.parametrize(("size", "stride"), [(8, 1), (7, 2)])
@@ -33,7 +34,7 @@ def test_output_scale_multiplies_the_start_of_the_function(model):
     np.testing.assert_allclose(outputs[1], 1e-3 * outputs[0], rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("model", [encoders.MLP, encoders.Conv])
+@slow_but_first("model", [encoders.MLP, encoders.Conv])
 def test_networks_map_zero_to_zero(model):
     x = jnp.zeros((2, 8, 8, 1))
     net = model(3)

@@ -16,7 +16,6 @@ from rlkit.profile import inputs, moments, page, report, sections, tasks
 from rlkit.profile.report import Config, main
 
 # One process makes the run that several tests look at.
-pytestmark = pytest.mark.xdist_group("profile")
 
 SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
@@ -212,7 +211,7 @@ def test_numbers_are_short(value, text):
     [
         pytest.param(np.array([[1.0, 2.0], [3.0, 4.0]]), id="two rows", marks=pytest.mark.slow),
         pytest.param(np.zeros((12, 5)), id="all zero", marks=pytest.mark.slow),
-        pytest.param(np.ones((12, 5)), id="all equal"),
+        pytest.param(np.ones((12, 5)), id="all equal", marks=pytest.mark.slow),
         pytest.param(np.arange(12.0)[:, None], id="one column", marks=pytest.mark.slow),
         pytest.param(
             np.repeat(cloud(6, 4), 4, axis=0), id="every row four times", marks=pytest.mark.slow
@@ -360,6 +359,7 @@ def test_pairs_in_one_file_take_no_second_one(tmp_path):
         report.measure(path, Config(paired="other.npy"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CLIP.exists(), reason=f"needs the CLIP embeddings, {CLIP}")
 def test_the_published_gap_and_recall_of_clip(tmp_path):
     """Liang et al. 2022: 500 pairs of images and captions."""

@@ -9,6 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 from rlkit.theory import kernels
+from tests.marks import slow_but_first
 
 rbf = jax.jit(lambda x, y: kernels.rbf(x, y, bandwidth=0.7))
 arc_cosine = jax.jit(kernels.arc_cosine)
@@ -101,7 +102,7 @@ def test_distant_points_have_nothing_in_common():
 
 
 @pytest.mark.usefixtures("x64")
-@BOTH
+@slow_but_first("kernel", [rbf, arc_cosine], ids=["rbf", "arc_cosine"])
 def test_gradients(kernel):
     x, y = np.random.default_rng(2).normal(size=(2, 3, 4))
     check_grads(kernel, (jnp.array(x), jnp.array(y)), order=2, modes=["fwd", "rev"])

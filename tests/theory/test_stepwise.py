@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 
 from rlkit.losses.redundancy import barlow_twins, spectral_contrastive
 from rlkit.theory import stepwise
+from tests.marks import slow_but_first
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -206,7 +207,7 @@ def test_an_absent_mode_stays_absent_with_the_right_slope():
     np.testing.assert_allclose(slope, [[np.exp(4 * 0.5 * 2.0)]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@slow_but_first("dtype", [jnp.float32, jnp.float64])
 def test_no_overflow_and_finite_gradients_at_any_time(dtype):
     gamma_j = jnp.array([3.0, 1e-3, 0.0, -1e-3, -3.0], dtype)
     s0 = jnp.full(5, 1e-4, dtype)
@@ -233,6 +234,7 @@ def test_single_precision_follows_double():
     assert stepwise.trajectory(*low).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradients():
     arguments = (
         jnp.array([0.5, 2.0, 4.0]),
@@ -272,6 +274,7 @@ def test_rescaling_the_data_rescales_time(c, t, s0):
     np.testing.assert_allclose(scaled * c**0.5, s, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_seeds_are_a_vmap():
     s0 = jnp.array(np.random.default_rng(5).uniform(1e-4, 1e-2, size=(4, 3)))
     t, gamma_j = jnp.linspace(0, 10, 5), jnp.array(GAMMA)

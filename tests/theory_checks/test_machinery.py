@@ -231,6 +231,7 @@ def test_the_same_results_are_the_same_figure(command, tmp_path):
     assert (tmp_path / "out" / "figure.pdf").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_law_of_training_with_its_derived_tolerance(command):
     code, out, _, record, _ = command(["stepwise"], "--seeds=2")
     check = record["checks"]["step times"]

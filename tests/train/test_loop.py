@@ -16,6 +16,7 @@ from rlkit.train.loop import NonFiniteError, evenly_spaced, fit, log_spaced
 from rlkit.train.progress import Progress
 from rlkit.train.records import Records, Writer
 from rlkit.train.state import State, create, for_seeds
+from tests.marks import slow_but_first
 from tests.train import cases
 from tests.train.cases import (
     STEPS,
@@ -122,7 +123,7 @@ def test_data_bound_with_partial_is_an_argument_of_the_loop():
 # --- cutting, grouping ---------------------------------------------------------------------------
 
 
-@KINDS
+@slow_but_first("kind", ["function", "stream", "grain"])
 def test_probe_points_and_checkpoints_change_nothing(tmp_path, kind):
     plain = fit(UPDATE, a_state(), batches_of(kind), steps=STEPS, probe_at=())
     cut = fit(
