@@ -1,34 +1,44 @@
-"""Runs the theory checks: `python -m theory_checks --only=stepwise --seeds=3 --preset=quick`.
+r"""Runs the theory checks: `python -m theory_checks --only=stepwise --seeds=3 --preset=quick`.
 
 Prints one table, and writes results.json and figure.pdf (both sides over the grid, a page for each
-check). Exit code 0; 1 if something is violated, a control slips through or a check crashes; 2 for
-a flag that cannot be used. Everything runs in double precision, so that no verdict is about
-rounding; a check that trains in single precision says so with its dtypes.
+check). With --embeddings=FILE (.npy or .npz) every check that applies to a representation of your
+own is held against it, and those that do not say why. Exit code 0; 1 if something is violated, a
+control slips through, a check crashes or a file is malformed; 2 for a flag that cannot be used.
+Everything runs in double precision, so that no verdict is about rounding; a check that trains in
+single precision says so with its dtypes.
 """
 
 import importlib
-import json
 import pkgutil
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import jax
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 import theory_checks
-from rlkit.errors import UsageError
-from rlkit.theory.checks import PRESETS, Check, Outcome, Report, run, worst_of
-from rlkit.train.flags import HelpRequested, flag, parse
+from rlkit.errors import DataError, UsageError
+from rlkit.profile import inputs
+from rlkit.theory.checks import (
+    PRESETS,
+    Check,
+    Embeddings,
+    Outcome,
+    Report,
+    judge_embeddings,
+    run,
+    worst_of,
+)
+from rlkit.train.flags import HelpRequested, flag, listed, parse
 from rlkit.train.flags import check as check_flags
+from theory_checks._readme import readme
+from theory_checks._shown import Crash, table, write_figure, write_json
 
 
 @dataclass(frozen=True)
@@ -39,198 +49,151 @@ class Options:
     list: bool = flag(False, "list the checks and run none")
     seeds: int = flag(3, "how many seeds, from 0", at_least=1)
     preset: str = flag("quick", "the size of the grid", choices=PRESETS)
+    embeddings: str | None = flag(None, "file [n d], or [2 n d] for pairs, to hold them against")
+    labels: str | None = flag(None, "classes of its rows (.npy, .txt)")
+    paired: str | None = flag(None, "the other side of its rows' pairs (.npy, .npz)")
+    rows: int = flag(500, "of --embeddings that are looked at, evenly spread", at_least=2)
     out: str = flag("runs/theory_checks", "folder that the results go to")
+    readme: bool = flag(False, "print theory_checks/README.md, made from the checks")
 
     def __post_init__(self):
         check_flags(self)
-
-
-@dataclass(frozen=True)
-class Crash:
-    """What is left of a check that raised an exception."""
-
-    check: Check
-    error: str
-    traceback: str
-    passed: bool = False
+        for name in ("labels", "paired"):
+            if getattr(self, name) is not None and self.embeddings is None:
+                raise UsageError(f"--{name} belongs to rows of --embeddings, which is not given")
 
 
 def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks) -> int:
     """Run the command with the given arguments (default: the process's); returns the exit code."""
     try:
         (options,) = parse(sys.argv[1:] if argv is None else argv, Options, usage=__doc__)
-        modules = _modules(package, options.only.split(",") if options.only else [])
+        modules = _modules(package, listed(options, "only") if options.only else ())
+        given = None if options.embeddings is None else _given(options)
     except HelpRequested as text:
         print(text)
         return 0
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    checks = {name: module.CHECKS for name, module in modules.items()}
+    if options.readme:
+        print(readme(modules), end="")
+        return 0
     if options.list:
-        for module, checks in modules.items():
-            for check in checks:
+        for module, of_module in checks.items():
+            for check in of_module:
                 print(f"{module}: {check.name}: {check.statement} ({check.source})")
         return 0
 
-    results = {}
-    for module, checks in modules.items():
-        for check in checks:
-            results[check.name] = _attempt(check, options.preset, options.seeds)
-            if isinstance(results[check.name], Crash):
-                print(f"{module}: {results[check.name].traceback}", file=sys.stderr)
+    about = {"preset": options.preset, "seeds": options.seeds}
+    if given is None:
+        results = _each(
+            checks, lambda check: run(check, preset=options.preset, seeds=options.seeds)
+        )
+    else:
+        found = _each(checks, lambda check: _on_embeddings(check, given))
+        silent = {name: why for name, why in found.items() if isinstance(why, str)}
+        results = {name: result for name, result in found.items() if name not in silent}
+        about = {"embeddings": options.embeddings, "rows": len(given.z), "does not apply": silent}
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     # Not only the width of a terminal: in a log file every column must be readable too.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(_table(results))
-    _write_json(out / "results.json", results, options)
-    _write_figure(out / "figure.pdf", results)
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table(results))
+    if given is not None:
+        print("Checks that do not apply:")
+        for name, why in about["does not apply"].items():
+            print(f"  {name}: {why}")
+    write_json(out / "results.json", results, about)
+    write_figure(out / "figure.pdf", results)
     print(f"Wrote {out / 'results.json'} and {out / 'figure.pdf'}.")
     return 0 if all(result.passed for result in results.values()) else 1
 
 
-def _modules(package: ModuleType, only: Sequence[str]) -> dict[str, tuple[Check, ...]]:
-    """Names of modules to their checks; imports no module that was not asked for."""
+def _modules(package: ModuleType, only: Sequence[str]) -> dict[str, ModuleType]:
+    """Modules by name; imports none that was not asked for."""
     found = [info.name for info in pkgutil.iter_modules(package.__path__)]
     found = sorted(name for name in found if not name.startswith("_"))
     for name in only:
         if name not in found:
             raise UsageError(f"--only={name}: there is no such check; there are: {found}.")
     chosen = [name for name in found if name in only or not only]
-    modules = {n: importlib.import_module(f"{package.__name__}.{n}").CHECKS for n in chosen}
-    names = [check.name for checks in modules.values() for check in checks]
+    modules = {name: importlib.import_module(f"{package.__name__}.{name}") for name in chosen}
+    names = [check.name for module in modules.values() for check in module.CHECKS]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         # Results are filed by name: one of the two would be lost.
         raise ValueError(f"Several checks have the name {twice[0]!r}.")
     return modules
 
 
-def _attempt(check: Check, preset: str, seeds: int) -> Report | Crash:
+def _given(options: Options) -> Embeddings:
+    """The user's arrays, in double precision.
+
+    Raises:
+        UsageError, DataError: a file is none of embeddings, or they do not belong together.
+    """
+    z = inputs.embeddings(options.embeddings)
+    z, paired = z if z.ndim == 3 else (z, None)
+    if options.paired is not None:
+        if paired is not None:
+            raise UsageError(f"{options.embeddings} holds pairs already; leave --paired out")
+        paired = inputs.embeddings(options.paired)
+        if paired.ndim != 2 or len(paired) != len(z):
+            raise DataError(f"{options.paired} has not one row for each of the {len(z)} embeddings")
+    labels = None if options.labels is None else inputs.labels(options.labels, len(z))[0]
+    rows = np.unique(np.linspace(0, len(z) - 1, min(options.rows, len(z))).astype(int))
+    sides = {}
+    for name, side in (("embeddings", z), ("paired", paired)):
+        sides[name] = None if side is None else np.asarray(side[rows], np.float64)
+        if side is not None and not np.isfinite(sides[name]).all():
+            bad = rows[np.argmin(np.isfinite(sides[name]).all(axis=1))]
+            where = getattr(options, name) or options.embeddings
+            raise DataError(f"{where} has a NaN or an infinity in row {bad}")
+    if labels is not None:
+        labels = np.unique(labels[rows], return_inverse=True)[1]
+    return Embeddings(sides["embeddings"], labels, sides["paired"])
+
+
+def _on_embeddings(check: Check, given: Embeddings) -> Report | str:
+    outcome = judge_embeddings(check, given)
+    return outcome if isinstance(outcome, str) else Report(check, {"given": (outcome,)}, ())
+
+
+def _each(
+    modules: dict[str, Sequence[Check]], attempt: Callable[[Check], Report | str]
+) -> dict[str, Report | Crash | str]:
+    """What `attempt` finds for each check, with a line of progress each."""
+    found = {}
+    count = sum(map(len, modules.values()))
+    for module, checks in modules.items():
+        for check in checks:
+            start = time.perf_counter()
+            found[check.name] = result = _guarded(check, attempt)
+            if isinstance(result, Crash):
+                print(f"{module}: {result.traceback}", file=sys.stderr)
+            took = time.perf_counter() - start
+            said = f"[{len(found)}/{count}] {check.name}: {_in_a_word(result)} ({took:.1f} s)"
+            print(said, file=sys.stderr, flush=True)
+    return found
+
+
+def _guarded(check: Check, attempt: Callable[[Check], Report | str]) -> Report | Crash | str:
     # One broken check must not hide the verdicts of thirty others.
     try:
         with jax.enable_x64(True):
-            return run(check, preset=preset, seeds=seeds)
+            return attempt(check)
     except Exception as error:
         first_line = str(error).strip().split("\n")[0]
         return Crash(check, f"{type(error).__name__}: {first_line}", traceback.format_exc())
 
 
-def _table(results: dict[str, Report | Crash]) -> Table:
-    """A row for each check and case: its worst seed."""
-    table = Table(title="Theory checks")
-    for column in ("theorem", "source", "data", "assumptions"):
-        table.add_column(column, overflow="fold")
-    for column in ("bound", "measured", "slack", "tightness"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("verdict", "control"):
-        table.add_column(column)
-    for result in results.values():
-        check = result.check
-        if isinstance(result, Crash):
-            # The data column is the widest there is.
-            table.add_row(check.name, check.source, result.error, *[""] * 5, "crashed", "")
-            continue
-        control = "rejected" if result.control_rejected else "SLIPS THROUGH"
-        for label, seeds in result.outcomes.items():
-            outcome = worst_of(seeds)
-            table.add_row(
-                check.name,
-                check.source,
-                f"{check.data}, {label}",
-                f"fails: {'; '.join(outcome.failed)}" if outcome.failed else "met",
-                *_shown(check, outcome),
-                outcome.verdict.value,
-                control,
-            )
-    return table
-
-
-def _shown(check: Check, outcome: Outcome) -> tuple[str, str, str, str]:
-    if outcome.worst is None:
-        return ("-",) * 4
-    predicted = f"{check.relation} {outcome.predicted.flat[outcome.worst]:.4g}"
-    measured = f"{outcome.measured.flat[outcome.worst]:.4g}"
-    return predicted, measured, f"{outcome.slack:.3g}", f"{outcome.tightness:.3g}"
-
-
-def _write_json(path: Path, results: dict[str, Report | Crash], options: Options) -> None:
-    checks = {}
-    for name, result in results.items():
-        check = result.check
-        checks[name] = {
-            "source": check.source,
-            "statement": check.statement,
-            "data": check.data,
-            "relation": check.relation,
-            "passed": result.passed,
-        }
-        if isinstance(result, Crash):
-            checks[name] |= {"error": result.error, "traceback": result.traceback}
-        else:
-            checks[name] |= {
-                "cases": {k: [_json(o) for o in seeds] for k, seeds in result.outcomes.items()},
-                "control_rejected": result.control_rejected,
-                "control": [_json(outcome) for outcome in result.control],
-            }
-    record = {"preset": options.preset, "seeds": options.seeds, "checks": checks}
-    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-
-
-def _json(outcome: Outcome) -> dict:
-    numbers = {
-        name: None if value is None else _finite(np.asarray(value).tolist())
-        for name in ("predicted", "measured", "slack", "tightness")
-        for value in [getattr(outcome, name)]
-    }
-    return {"verdict": outcome.verdict.value, "failed": list(outcome.failed)} | numbers
-
-
-def _finite(value: float | list) -> float | str | list:
-    """JSON has no infinity and no NaN; as strings they still say which."""
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return value if np.isfinite(value) else str(value)
-
-
-def _write_figure(path: Path, results: dict[str, Report | Crash]) -> None:
-    # No creation date: the same results are the same file.
-    with PdfPages(path, metadata={"CreationDate": None}) as pages:
-        for result in results.values():
-            figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-            axes = figure.add_subplot()
-            axes.set_title(result.check.name)
-            if isinstance(result, Crash):
-                axes.text(0.5, 0.5, "crashed", ha="center", transform=axes.transAxes)
-            else:
-                _draw(axes, result)
-            pages.savefig(figure)
-
-
-def _draw(axes: Axes, report: Report) -> None:
-    """Prediction as dashes, measurement as dots; a column a case, entries left to right in it."""
-    points = list(_points(report))
-    if points:
-        x, predicted, measured = np.array(points).T
-        axes.plot(x, predicted, "k_", markersize=9, label=f"predicted ({report.check.relation})")
-        axes.plot(x, measured, "o", markersize=3, alpha=0.6, label="measured")
-        axes.legend()
-        sides = np.concatenate([predicted, measured])
-        if np.min(sides) > 0 and np.max(sides) > 100 * np.min(sides):
-            axes.set_yscale("log")
-    axes.set_xticks(range(len(report.outcomes)), list(report.outcomes))
-    axes.set_xlabel(report.check.data)
-
-
-def _points(report: Report) -> Iterator[tuple[float, float, float]]:
-    for column, outcomes in enumerate(report.outcomes.values()):
-        for outcome in outcomes:
-            if outcome.predicted is None:
-                continue
-            size = outcome.predicted.size
-            offsets = np.linspace(-0.3, 0.3, size) if size > 1 else np.zeros(1)
-            sides = np.stack([outcome.predicted.ravel(), outcome.measured.ravel()])
-            for offset, (predicted, measured) in zip(offsets, sides.T, strict=True):
-                if np.isfinite(predicted) and np.isfinite(measured):
-                    yield column + offset, predicted, measured
+def _in_a_word(result: Report | Crash | str) -> str:
+    if isinstance(result, str):
+        return "does not apply"
+    if isinstance(result, Crash):
+        return "crashed"
+    outcomes: tuple[Outcome, ...] = sum(result.outcomes.values(), ())
+    slips = "" if result.control_rejected else ", its control SLIPS THROUGH"
+    return worst_of(outcomes).verdict.value + slips
 
 
 if __name__ == "__main__":

@@ -18,13 +18,35 @@ eigenvalues, many times): the numbers are then those of the entry with the least
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 PRESETS = ("quick", "paper")
+
+
+class DoesNotApply(Exception):
+    """Why a check has nothing to say of somebody's embeddings; one clause."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Somebody's own representation, which a check may adapt to."""
+
+    z: np.ndarray
+    """[n d] float64, one row an example."""
+    labels: np.ndarray | None = None
+    """[n], from 0."""
+    paired: np.ndarray | None = None
+    """[n e], the other side of each row's pair."""
+
+    def needs(self, *names: str) -> None:
+        """Raises `DoesNotApply` unless "labels" or "paired" were given."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise DoesNotApply(f"needs --{name}")
 
 
 class Verdict(enum.StrEnum):
@@ -63,6 +85,12 @@ class Check:
             that knows nothing). A case is vacuous if no entry of the bound says more. An infinite
             bound always is. None: never vacuous otherwise.
         control: a case on which an assumption is broken.
+        symbols: the letters of the statement, to what they are, with shapes.
+        predicted: what `predict` computes, and from what, in words.
+        measured: what `measure` does, in words.
+        broken: how the control breaks an assumption, in words.
+        adapt: the data, made of `Embeddings`; raises `DoesNotApply`. None: the check is about
+            something that embeddings alone do not have.
     """
 
     name: str
@@ -78,6 +106,11 @@ class Check:
     relation: Literal["<=", ">=", "=="] = "<="
     tolerance: Callable[[Any], Any] = exact
     trivial: Callable[[Any], Any] | None = None
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    predicted: str = ""
+    measured: str = ""
+    broken: str = ""
+    adapt: Callable[[Embeddings], Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse, with `ValueError`, what could never be judged."""
@@ -191,6 +224,16 @@ def run(check: Check, *, preset: str = "quick", seeds: int = 1) -> Report:
 
     outcomes = {label: judge_all(case) for label, case in check.cases[preset].items()}
     return Report(check, outcomes, judge_all(check.control))
+
+
+def judge_embeddings(check: Check, given: Embeddings) -> Outcome | str:
+    """The verdict of a check on somebody's embeddings, or why it has none."""
+    if check.adapt is None:
+        return f"it is about {check.data}"
+    try:
+        return judge(check, check.adapt(given))
+    except DoesNotApply as why:
+        return str(why)
 
 
 def _vacuous(check: Check, data: Any, predicted: np.ndarray, tolerance: np.ndarray) -> bool:

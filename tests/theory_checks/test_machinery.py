@@ -3,6 +3,7 @@ import json
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from theory_checks.__main__ import main
@@ -38,6 +39,18 @@ MODULES = {
     "infinite": "CHECKS = (make('infinite bound', 0.25, predict=lambda data: np.inf),)",
     "precision": "CHECKS = (make('precise', 0.25, measure=lambda data: "
     "float(jax.numpy.ones(()).dtype != 'float64') * 2 if data < 1 else data),)",
+    "adapts": """
+    def adapt(given):
+        given.needs("labels")
+        return float(np.mean(given.z)) + float(np.mean(given.labels))
+
+    words = dict(symbols={"m": "a mean, []"}, predicted="one", measured="it", broken="twice")
+    CHECKS = (
+        make("of means", 0.25, adapt=adapt, **words),
+        make("of numbers", 0.25),
+        make("of pairs", 0.25, adapt=lambda given: given.needs("paired") or given.paired.mean()),
+    )
+    """,
     "_helper": "raise RuntimeError('imported')",
     # The law of stepwise learning, in little: two modes by Euler's method from a drawn start.
     "stepwise": """
@@ -131,6 +144,89 @@ def test_verdicts_and_exit_codes(command, name, code, words):
         assert word in " ".join(out.split()), out
     (check,) = record["checks"].values()
     assert check["passed"] == (code == 0)
+
+
+def test_every_check_has_a_line_of_progress(command):
+    _, _, err, _, _ = command(["holds", "blind"])
+    assert "[1/2] blind bound: holds, its control SLIPS THROUGH (" in err
+    assert "[2/2] true bound: holds (" in err
+
+
+# --- embeddings of one's own ---
+
+
+@pytest.fixture
+def files(tmp_path):
+    np.save(tmp_path / "z.npy", np.full((8, 3), 0.25, np.float16))
+    np.save(tmp_path / "y.npy", np.zeros(8, int))
+    np.save(tmp_path / "two.npy", np.stack([np.zeros((8, 3)), np.ones((8, 3))]))
+    np.save(tmp_path / "short.npy", np.zeros((7, 3)))
+    np.save(tmp_path / "nan.npy", np.where(np.arange(8)[:, None] == 5, np.nan, np.ones((8, 3))))
+    np.save(tmp_path / "objects.npy", np.array([[{}]], object), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("1 2 3")
+    return tmp_path
+
+
+def test_what_applies_to_embeddings_is_judged_and_the_rest_says_why_not(command, files):
+    flags = [f"--embeddings={files / 'z.npy'}", f"--labels={files / 'y.npy'}"]
+    code, out, _, record, _ = command(["adapts"], *flags)
+    assert code == 0
+    (check,) = record["checks"].values()
+    assert check["cases"]["given"][0]["measured"] == 0.25
+    assert (check["control"], record["rows"]) == ([], 8)
+    why = {"of numbers": "it is about one number", "of pairs": "needs --paired"}
+    assert record["does not apply"] == why
+    assert "  of pairs: needs --paired" in out
+
+
+def test_pairs_come_from_one_file_or_from_two(command, files):
+    z, two = files / "z.npy", files / "two.npy"
+    for flags in ([f"--embeddings={two}"], [f"--embeddings={z}", f"--paired={z}"]):
+        _, _, _, record, _ = command(["adapts"], *flags)
+        assert list(record["checks"]) == ["of pairs"]
+    assert record["checks"]["of pairs"]["cases"]["given"][0]["measured"] == 0.25
+
+
+def test_rows_are_spread_evenly_over_long_files(command, files):
+    np.save(files / "long.npy", np.repeat(np.arange(3.0), 5)[:, None])
+    flags = [f"--embeddings={files / 'long.npy'}", f"--paired={files / 'long.npy'}", "--rows=3"]
+    _, _, _, record, _ = command(["adapts"], *flags)
+    assert record["rows"] == 3
+    assert record["checks"]["of pairs"]["cases"]["given"][0]["measured"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--embeddings=none.npy"], 2, "there is no file none.npy"),
+        (["--embeddings={}/text.npy"], 1, "neither a .npy nor a .npz"),
+        (["--embeddings={}/objects.npy"], 1, "objects.npy"),
+        (["--embeddings={}/nan.npy"], 1, "a NaN or an infinity in row 5"),
+        (["--embeddings={}/y.npy"], 1, "y.npy is 8; embeddings are [n, d]"),
+        (["--labels={}/y.npy"], 2, "--labels belongs to rows of --embeddings"),
+        (["--embeddings={}/z.npy", "--labels={}/short.npy"], 1, "short.npy"),
+        (["--embeddings={}/z.npy", "--paired={}/short.npy"], 1, "not one row for each of the 8"),
+        (["--embeddings={}/two.npy", "--paired={}/z.npy"], 2, "holds pairs already"),
+    ],
+)
+def test_files_that_cannot_be_used_get_one_sentence(command, files, flags, code, says):
+    result, out, err, record, _ = command(["adapts"], *(flag.format(files) for flag in flags))
+    assert (result, out, record) == (code, "", {})
+    assert says in err
+    assert err.count("\n") == 1
+
+
+# --- the page ---
+
+
+def test_the_page_is_made_from_the_checks(command):
+    code, out, _, record, _ = command(["adapts", "holds"], "--readme")
+    assert (code, record) == (0, {})
+    for words in ("4 checks in 2 families", "### of means", "`m`: a mean, []", "control: twice"):
+        assert words in out
+
+
+# --- the command ---
 
 
 def test_one_bad_check_does_not_hide_the_others(command):
