@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from rlkit.theory.checks import Verdict
+from tests.theory_checks.judging import assert_holds_and_sees, named, outcome_if
+from theory_checks import rand_walk as checks
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
+def test_the_laws_hold_and_their_controls_are_violated(check):
+    assert_holds_and_sees(check)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "wrong"),
+    [
+        ("concentrates", "partition_variance", lambda f, *a, **kw: 2 * f(*a, **kw)),
+        # Without the 2 of 2 d.
+        ("frequency and length", "log_unigram", lambda f, x, **kw: f(x * np.sqrt(2), **kw)),
+        ("pairs of words", "log_bigram", lambda f, x, **kw: f(x * np.sqrt(2), **kw)),
+        ("inner product", "pmi", lambda f, *a, **kw: 2 * f(*a, **kw)),
+        ("directions", "relation_noise", lambda f, n, d: tuple(np.sqrt(f(n, d)))),
+    ],
+)
+def test_a_wrong_constant_is_violated(name, function, wrong):
+    found = outcome_if(wrong, named(checks.CHECKS, name), checks.theory, function)
+    assert found.verdict == Verdict.VIOLATED

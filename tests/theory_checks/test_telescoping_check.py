@@ -1,0 +1,46 @@
+import pytest
+
+from rlkit.theory.checks import Verdict
+from tests.theory_checks.judging import assert_holds_and_sees, named, outcome, outcome_if
+from theory_checks import telescoping as checks
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
+def test_the_laws_hold_and_their_controls_are_violated(check):
+    assert_holds_and_sees(check)
+
+
+def test_the_error_falls_with_the_learning_rate():
+    check = named(checks.CHECKS, "error of networks")
+    fine, coarse = (
+        outcome(check, checks.Case("tanh", 20, rate, int(8 / rate))) for rate in (0.01, 0.04)
+    )
+    # Four times the rate: four times the error, and four times the bound.
+    assert (coarse.predicted / fine.predicted).mean() == pytest.approx(4, rel=0.1)
+    assert coarse.measured.sum() / fine.measured.sum() == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "wrong"),
+    [
+        # The loss with a factor of 1/2.
+        ("linear in their weights", "smoother", lambda f, *a, lr, **kw: f(*a, lr=lr / 2, **kw)),
+        (
+            "parameters of training",
+            "training_parameters",
+            lambda f, *a, lr, **kw: f(*a, lr=lr / 2, **kw),
+        ),
+        # The fourth power of each step: the wrong order in the learning rate.
+        ("error of networks", "remainder", lambda f, c, s: f(c, s**2)),
+    ],
+)
+def test_a_wrong_constant_is_violated(name, function, wrong):
+    found = outcome_if(wrong, named(checks.CHECKS, name), checks.theory, function)
+    assert found.verdict == Verdict.VIOLATED
+
+
+def test_one_parameter_more_is_violated():
+    check = named(checks.CHECKS, "as many effective parameters as parameters")
+    predict = check.predict
+    bad = type(check)(**(vars(check) | {"predict": lambda run: predict(run) + 1}))
+    assert outcome(bad).verdict == Verdict.VIOLATED
