@@ -49,8 +49,7 @@ class PoincareBall(Manifold):
         With c = -K (Nickel and Kiela 2017, eq. 1), through the inverse hyperbolic sine of the
         chord, so that no digits go into the 1.
         """
-        x, y, c = self._given(x, y)
-        return gyro.dist(y - x, _gap(x, c), _gap(y, c), c)[..., 0]
+        return _dist(*self._given(x, y))
 
     def squared_dist(self, x: Points, y: Points) -> Numbers:
         """The square of `dist`, smooth where x = y."""
@@ -170,7 +169,45 @@ class PoincareBall(Manifold):
         return *arrays, -jnp.asarray(self.curvature).astype(arrays[0].dtype)
 
 
+# In the distance and its derivative what is one number a point has no axis for coordinates: with
+# one of length 1, XLA's loops over it on a processor take twice as long.
+
+
+def _plain_dist(x, y, c):
+    size = jnp.sum(jnp.square(y - x), axis=-1)
+    return _of_gaps(size, _gaps(x, c), _gaps(y, c), c)
+
+
+def _of_gaps(size, gap_x, gap_y, c):
+    q = 4 * size / (gap_x * gap_y)
+    return gyro.dist(q, c)
+
+
+_dist = jax.custom_jvp(_plain_dist)
+
+
+def _dist_and_change(primals, tangents):
+    x, y, c = primals
+    delta, gap_x, gap_y = y - x, _gaps(x, c), _gaps(y, c)
+    size = jnp.sum(jnp.square(delta), axis=-1)
+
+    def gradient(point, gap, other_gap, sign):
+        ahead, along = (2 / gap * of for of in gyro.direction(size, gap, other_gap, c))
+        return along[..., None] * point - (sign * ahead)[..., None] * delta
+
+    of_x, of_y = gradient(x, gap_x, gap_y, 1.0), gradient(y, gap_y, gap_x, -1.0)
+    value = _of_gaps(size, gap_x, gap_y, c)
+    return value, gyro.change(_plain_dist, primals, tangents, of_x, of_y, value)
+
+
+_dist.defjvp(_dist_and_change, symbolic_zeros=True)
+
+
 def _gap(x, c):
+    return _gaps(x, c)[..., None]
+
+
+def _gaps(x, c):
     """1 - c |x|^2, with about half as many digits again as its dtype holds.
 
     Needed by points beside the boundary, of which |x|^2 in single precision would say that they are
@@ -185,8 +222,8 @@ def _gap(x, c):
     # The barrier: both sums must see the same points of the grid, and compilers may compute twice,
     # in two ways, what stands in two places.
     on_grid = jax.lax.optimization_barrier(jax.lax.stop_gradient(jnp.round(x / spacing) * spacing))
-    exact = squared(on_grid)
-    rest = gyro.dot(x - on_grid, x + on_grid)
+    exact = jnp.sum(jnp.square(on_grid), axis=-1)
+    rest = jnp.sum((x - on_grid) * (x + on_grid), axis=-1)
     gap = _one_minus_product(c, exact) - c * rest
     # Needed by points on the boundary or beyond it, which are given the gap of the last float
     # before 1. NaN compares false and stays.

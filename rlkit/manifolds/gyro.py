@@ -12,9 +12,12 @@ and so on. Tangent vectors are in the isometric frame (multiplied by the conform
 $\lambda_x = 2 / g_x$), in which the inner product is the Euclidean one.
 """
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from rlkit.manifolds.functions import asinhc, sech_squared, tanhc
@@ -22,6 +25,7 @@ from rlkit.numerics import safe_normalize, safe_sqrt
 
 Vectors = Float[Array, "*#batch d"]
 Column = Float[Array, "*#batch 1"]
+Numbers = Float[Array, "*#batch"]
 Number = Float[Array, ""]
 
 
@@ -54,10 +58,39 @@ def chord(delta: Vectors, gap_x: Column, gap_y: Column) -> Column:
     return 4 * squared(delta) / (gap_x * gap_y)
 
 
-def dist(delta: Vectors, gap_x: Column, gap_y: Column, c: Number) -> Column:
+def dist(q: Numbers, c: Number) -> Numbers:
     r"""$\frac{2}{\sqrt c} \operatorname{arsinh} \frac{\sqrt{c q}}{2}$ of the squared chord q."""
-    q = chord(delta, gap_x, gap_y)
     return safe_sqrt(q) * asinhc(c * q / 4)
+
+
+def direction(
+    delta_squared: Numbers, gap_x: Numbers, gap_y: Numbers, c: Number
+) -> tuple[Numbers, Numbers]:
+    r"""Coefficients of $\delta$ and of -x in the unit tangent vector at x towards $x + \delta$.
+
+    $$\frac{g_x \delta - c |\delta|^2 x}{|\delta| \sqrt{c |\delta|^2 + g_x g_y}}$$
+
+    in the frame of x; 0 where both points are one. The distance changes by minus its inner product
+    with a velocity of x: derivatives of distances are written by it, since automatic ones go back
+    through every gap.
+    """
+    c_squared = c * delta_squared
+    length = safe_sqrt(delta_squared * (c_squared + gap_x * gap_y))
+    # Double where: coincident points have no direction.
+    scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+    return gap_x * scale, c_squared * scale
+
+
+def change(dist, primals, tangents, of_x: Vectors, of_y: Vectors, value):
+    """That of a distance of (x, y, c), from its gradients for x and y: a custom JVP's rule."""
+    x, y, c = primals
+    total = jnp.zeros_like(value)
+    for gradient, tangent in ((of_x, tangents[0]), (of_y, tangents[1])):
+        if type(tangent) is not SymbolicZero:
+            total += jnp.sum(gradient * tangent, axis=-1)
+    if type(tangents[2]) is not SymbolicZero:
+        total += jax.jvp(functools.partial(dist, x, y), (c,), (tangents[2],))[1]
+    return total
 
 
 def squared_dist(delta: Vectors, gap_x: Column, gap_y: Column, c: Number) -> Column:
