@@ -1,6 +1,7 @@
 """Verdicts as a table, as JSON and as a figure of both sides."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def write_figure(path: Path, results: Results) -> None:
         for result in results.values():
             figure = Figure(figsize=(6.4, 4.0), layout="constrained")
             axes = figure.add_subplot()
-            axes.set_title(result.check.name)
+            axes.set_title(textwrap.fill(result.check.name, 60))
             if isinstance(result, Crash):
                 axes.text(0.5, 0.5, "crashed", ha="center", transform=axes.transAxes)
             else:
@@ -134,7 +135,16 @@ def _draw(axes: Axes, report: Report) -> None:
         sides = np.concatenate([predicted, measured])
         if np.min(sides) > 0 and np.max(sides) > 100 * np.min(sides):
             axes.set_yscale("log")
-    axes.set_xticks(range(len(report.outcomes)), list(report.outcomes))
+    labels = list(report.outcomes)
+    axes.set_xticks(range(len(labels)), labels)
+    # So many characters have room side by side; turned, a label takes the width of two.
+    if max(map(len, labels)) * len(labels) > 70:
+        steep = 2 * len(labels) > 40
+        size = 10 if len(labels) <= 12 else 6
+        axes.tick_params("x", rotation=90 if steep else 20, labelsize=size)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("center" if steep else "right")
+            label.set_rotation_mode("default" if steep else "anchor")
     axes.set_xlabel(report.check.data)
 
 

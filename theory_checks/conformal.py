@@ -14,7 +14,7 @@ import numpy as np
 from rlkit.data import images
 from rlkit.metrics import conformal, powerset
 from rlkit.theory import conformal as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings
 
 SOURCE = "Vovk, Gammerman and Shafer 2005 [vovk2005algorithmic]"
 EPSILONS = (0.05, 0.1, 0.2)
@@ -59,9 +59,39 @@ def draw(key, case: Case) -> Split:
         pool = _of_digits()
         orders = np.argsort(rng.uniform(size=(case.splits, len(pool))), axis=1)
         scores = pool[orders[:, : size[1]]]
+    return _split(case, scores)
+
+
+def _split(case: Case, scores: np.ndarray) -> Split:
     calibration, test = scores[:, : case.n], scores[:, case.n :]
     calibration = calibration + case.shift * np.std(scores)
     return Split(case, calibration, test, np.asarray(_p_values(calibration, test)))
+
+
+def adapt(given: Embeddings) -> Split:
+    """Scores of somebody's embeddings: how far each is from the mean of its class."""
+    return _of_given(given, Case())
+
+
+def adapt_law(given: Embeddings) -> Split:
+    """The same, in as many splits as the law needs."""
+    return _of_given(given, LAW)
+
+
+def _of_given(given: Embeddings, case: Case) -> Split:
+    given.needs("labels")
+    if len(given.z) < 2 * case.n:
+        raise DoesNotApply(f"needs {2 * case.n} rows, to calibrate on {case.n} and test on others")
+    case = dataclasses.replace(case, m=min(case.m, len(given.z) - case.n))
+    own = np.zeros_like(given.z)
+    for label in np.unique(given.labels):
+        rows = given.labels == label
+        own[rows] = np.mean(given.z[rows], axis=0)
+    pool = np.linalg.norm(given.z - own, axis=1)
+    # As for digits: whatever the scores, each of their orders is equally likely.
+    rng = np.random.default_rng((2005, *given.z.shape))  # not what the rows were drawn with
+    orders = np.argsort(rng.uniform(size=(case.splits, len(pool))), axis=1)
+    return _split(case, pool[orders[:, : case.n + case.m]])
 
 
 _p_values = jax.jit(jax.vmap(lambda c, s: conformal.p_values(jnp.asarray(c), jnp.asarray(s))))
@@ -151,6 +181,14 @@ CHECKS = (
         source=SOURCE,
         statement="P(y in region) >= 1 - epsilon for exchangeable scores",
         data="scores in random splits, epsilon .05, .1, .2",
+        symbols={
+            "epsilon": "share that may be missed",
+            "region": "labels with a p-value above epsilon",
+        },
+        predicted="1 - epsilon",
+        measured="share of test examples whose p-value is above epsilon, over all splits",
+        broken="calibration scores shifted down: the scores are not exchangeable",
+        adapt=adapt,
         cases=GRID,
         draw=draw,
         assumptions={"the scores are finite": _finite},
@@ -167,6 +205,11 @@ CHECKS = (
         source="Lei et al. 2018, Theorem 2.2 [lei2018distribution]",
         statement="P(y in region) <= 1 - epsilon + 1 / (n + 1) if no two scores are equal",
         data="scores in random splits, epsilon .05, .1, .2",
+        symbols={"epsilon": "share that may be missed", "n": "calibration examples"},
+        predicted="1 - epsilon + 1 / (n + 1)",
+        measured="share of test examples whose p-value is above epsilon, over all splits",
+        broken="calibration scores shifted up: the scores are not exchangeable",
+        adapt=adapt,
         cases=GRID,
         draw=draw,
         assumptions={"the scores are finite": _finite, "no two are equal": _no_ties},
@@ -182,6 +225,14 @@ CHECKS = (
         source="Vovk 2012 [vovk2012conditional]",
         statement="of m examples with one calibration set, Beta-binomial(n + 1 - k, k) are covered",
         data="scores in random splits, epsilon .1",
+        symbols={
+            "m, n": "test and calibration examples",
+            "k": "floor(epsilon (n + 1)), of the calibration scores left out",
+        },
+        predicted="distribution function of the Beta-binomial at 0 to m",
+        measured="share of splits with at most so many covered",
+        broken="calibration scores shifted down: the scores are not exchangeable",
+        adapt=adapt_law,
         cases=LAWS,
         draw=draw,
         assumptions={"the scores are finite": _finite, "no two are equal": _no_ties},

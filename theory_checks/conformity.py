@@ -46,6 +46,17 @@ def adapt(given: Embeddings) -> tuple[Case, np.ndarray]:
     return Case(*given.z.shape), given.z
 
 
+def adapt_raw(given: Embeddings) -> tuple[Case, np.ndarray]:
+    """The same, of which a direction, a covariance and correlations are to be had."""
+    if given.z.shape[1] < 2:
+        raise DoesNotApply("needs two dimensions")
+    if not np.all(np.any(given.z != 0, axis=1)):
+        raise DoesNotApply("a zero vector has no direction")
+    if np.all(given.z == given.z[:1]):
+        raise DoesNotApply("all rows are equal")
+    return adapt(given)
+
+
 def unit(z: np.ndarray) -> np.ndarray:
     """Rows of length 1."""
     return z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -135,7 +146,7 @@ CHECKS = (
         predicted="from the covariance of the unit vectors and the angle",
         measured="the correlation, with the library's conformity",
         broken="a cloud about the origin",
-        adapt=adapt,
+        adapt=adapt_raw,
         cases={
             "quick": {f"offset {offset:g}": Case(offset=offset) for offset in (0.3, 1.0, 3.0)}
             | {"offset 1, tails": Case(tails=0.3)},

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlkit.losses import alignment
 from rlkit.theory import decoupled_uniformity as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings
 
 SOURCE = "Dufumier et al. 2023 [dufumier2023integrating]"
 EPS = np.finfo(float).eps
@@ -146,6 +146,26 @@ def _supervised(centroids: np.ndarray, labels: np.ndarray) -> float:
     return float(_loss(means[:, None]))
 
 
+def adapt_views(given: Embeddings) -> Trained:
+    """Somebody's pairs as two views of an image, or else embeddings as its only view."""
+    views = _given_views(given)
+    n, count, dim = views.shape
+    apart = np.linalg.norm(views - np.mean(views, axis=1, keepdims=True), axis=-1)
+    return Trained(Free(n, dim, count), float(_loss(views)), float(np.max(apart)))
+
+
+def _given_views(given: Embeddings) -> np.ndarray:
+    """[n v d], on the sphere."""
+    sides = [given.z] if given.paired is None else [given.z, given.paired]
+    if sides[0].shape != sides[-1].shape:
+        raise DoesNotApply("needs pairs in one space")
+    views = np.stack(sides, axis=1)
+    lengths = np.linalg.norm(views, axis=-1, keepdims=True)
+    if not np.all(lengths > 0):
+        raise DoesNotApply("a zero vector has no direction")
+    return views / lengths
+
+
 # --- classes that a kernel joins -----------------------------------------------------------------
 
 
@@ -209,6 +229,19 @@ def _estimate(key, case: Joined, within: float) -> Estimated:
     return Estimated(case, views, labels, kernel, loss, plain)
 
 
+def adapt_classes(given: Embeddings) -> Estimated:
+    """Somebody's classes, and the kernel that knows them and nothing else."""
+    given.needs("labels")
+    views, labels = _given_views(given), np.unique(given.labels, return_inverse=True)[1]
+    if len(views) < 2:
+        raise DoesNotApply("needs two images")
+    sizes = np.bincount(labels)
+    case = Joined(len(sizes), int(np.max(sizes)), views.shape[-1], within=0.0)
+    kernel = (labels[:, None] == labels[None]).astype(float)
+    loss = float(_kernel_loss(views, kernel, case.lambda_))
+    return Estimated(case, views, labels, kernel, loss, float(_loss(views)))
+
+
 def _kernel_gap_bound(run: Estimated) -> float:
     """With what the estimate moves the mean of a class by, and by how far its images differ."""
     lambda_ = run.case.lambda_
@@ -227,11 +260,15 @@ def _kernel_gap_bound(run: Estimated) -> float:
 
 def _of_groups(run: Estimated) -> float:
     """Decoupled uniformity of the shrunk means of the groups, by the definition."""
-    case, centroids = run.case, run.centroids
-    shrink = theory.group_shrinkage(case.images, len(run.labels), lambda_=case.lambda_)
-    points = shrink * np.stack([np.mean(centroids[run.labels == c], axis=0) for c in run.labels])
-    squared = np.sum((points[:, None] - points[None]) ** 2, axis=-1)
-    return float(np.log(np.mean(np.exp(-squared[~np.eye(len(points), dtype=bool)]))))
+    n, points = len(run.labels), []
+    for c, size in enumerate(np.bincount(run.labels)):
+        shrink = theory.group_shrinkage(int(size), n, lambda_=run.case.lambda_)
+        points.append(shrink * np.mean(run.centroids[run.labels == c], axis=0))
+    inner, shares = np.stack(points) @ np.stack(points).T, np.bincount(run.labels) / n
+    norms = np.diagonal(inner)
+    potential = np.exp(2 * inner - norms[:, None] - norms[None])
+    # Of all pairs of images, less each with itself.
+    return float(np.log((shares @ potential @ shares - 1 / n) / (1 - 1 / n)))
 
 
 def _solve_tolerance(run: Estimated) -> float:
@@ -256,6 +293,15 @@ CHECKS = (
         source=f"{SOURCE}, Section 3",
         statement="exp L >= exp(-2n / (n - 1)) on the sphere, attained if n <= d + 1",
         data="views after descent",
+        symbols={
+            "L": "log mean of exp(-|mu_i - mu_j|^2), i != j",
+            "mu_i": "[d] mean over the views of image i",
+            "n": "images",
+        },
+        predicted="exp(-2n / (n - 1))",
+        measured="exp of the library's loss",
+        broken="a sphere of radius 1.1",
+        adapt=adapt_views,
         cases={
             "quick": {
                 "n=4, d=4": Free(),
@@ -283,6 +329,14 @@ CHECKS = (
         source=f"{SOURCE}, with constants derived here",
         statement="|L - L_sup| <= -log(1 - 4n/(n-1) eps^2 E[h^2] e^-L), h hops of eps in a class",
         data="chains of images",
+        symbols={
+            "L, L_sup": "the loss, of images and of the means of their classes",
+            "eps": "largest distance of a view from its image's mean",
+            "h": "hops between images of a class, by shared views",
+        },
+        predicted="from eps, the hops and the loss",
+        measured="distance of the library's losses with and without labels",
+        broken="classes in two parts that share no view, and the bound is told that they do",
         cases={
             "quick": {f"scatter {s:g}": Chains(scatter=s) for s in (0.001, 0.003, 0.01, 0.1)},
             "paper": {
@@ -310,6 +364,16 @@ CHECKS = (
         source=f"{SOURCE}, with constants derived here",
         statement="|L_K - L_sup| <= -log(1 - n/(n-1) beta^2 kappa^2 e^-L) + 8 R delta",
         data="unrelated views, a kernel that knows classes",
+        symbols={
+            "L_K, L_sup": "the loss with the kernel K, and of the means of the classes",
+            "beta": "norm of the map from the kernel's features to the estimates",
+            "kappa": "largest distance in a class there",
+            "delta": "how far the estimate moves a class's mean, R its radius",
+        },
+        predicted="from the kernel, the means of the views and the labels",
+        measured="distance of the library's losses with the kernel and with labels",
+        broken="a loss without the kernel",
+        adapt=adapt_classes,
         cases={
             "quick": {f"width {s:g}": Joined(within=s) for s in (0.003, 0.01, 0.1)},
             "paper": {
@@ -337,6 +401,16 @@ CHECKS = (
         source=f"{SOURCE}, Definition 4.1; the closed form derived here",
         statement="K = 1 within groups of m: mu_hat = m / (m + n lambda) times the group's mean",
         data="unrelated views, a kernel of groups",
+        symbols={
+            "mu_hat": "[n d] estimate (K + n lambda)^-1 K mu",
+            "m": "images of a group",
+            "n": "images",
+            "lambda": "ridge",
+        },
+        predicted="the loss by its definition, of the shrunk means of the groups",
+        measured="the library's loss with the kernel of the groups",
+        broken="a ridge of lambda, not n lambda",
+        adapt=adapt_classes,
         cases={
             preset: {f"lambda={s:g}": Joined(classes=c, lambda_=s) for s in (0.001, 0.01, 0.1, 1.0)}
             for preset, c in (("quick", 3), ("paper", 30))

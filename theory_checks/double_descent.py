@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from rlkit.theory import double_descent as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings
 
 HASTIE = "Hastie et al. 2022 [hastie2022surprises]"
 NAKKIRAN = "Nakkiran et al. 2020 [nakkiran2020deep]"
@@ -186,6 +186,21 @@ def _draw_votes(key, case: Votes) -> Voted:
     features[:, 0] += 20 * true
     if case.memorized:
         features[:, 1] += 20 * label
+    return _voted(case, true, label, features)
+
+
+def adapt_votes(given: Embeddings) -> Voted:
+    """Somebody's embeddings; classes of even against those of odd number, a fifth flipped."""
+    given.needs("labels")
+    if len(given.z) < 100:
+        raise DoesNotApply("needs 100 rows, for some of them to be flipped")
+    case, true = Votes(n=len(given.z)), np.asarray(given.labels) % 2
+    rng = np.random.default_rng((2024, *given.z.shape))  # not what the rows were drawn with
+    flipped = rng.uniform(size=case.n) < case.flip
+    return _voted(case, true, np.where(flipped, 1 - true, true), given.z)
+
+
+def _voted(case: Votes, true, label, features) -> Voted:
     squares = np.sum(features**2, axis=1)
     apart = squares[:, None] + squares[None] - 2 * features @ features.T
     np.fill_diagonal(apart, np.inf)
@@ -226,6 +241,14 @@ CHECKS = (
         source=f"{HASTIE}; for finite n derived here",
         statement="s^2 (1 + p / (n - p - 1)), then s^2 (1 + n / (p - n - 1)) + r_p^2 (1 - n / p)",
         data="least-norm regression on p of D Gaussian features",
+        symbols={
+            "s^2": "variance of the noise",
+            "p, n": "features used, examples",
+            "r_p^2": "squared length of the coefficients used",
+        },
+        predicted="the closed form of finite n",
+        measured="exact test error, mean over draws of the examples",
+        broken="the best ridge, which has no peak",
         cases=CURVES,
         draw=draw,
         assumptions=APART,
@@ -245,6 +268,15 @@ CHECKS = (
         source=f"{HASTIE}, Theorem 1",
         statement="s^2 / (1 - g) for g = p / n < 1, s^2 g / (g - 1) + r_p^2 (1 - 1 / g) beyond",
         data="least-norm regression on p of D Gaussian features",
+        symbols={
+            "s^2": "variance of the noise",
+            "p, n": "features used, examples",
+            "r_p^2": "squared length of the coefficients used",
+            "g": "p / n",
+        },
+        predicted="the asymptotic law of each width",
+        measured="exact test error, mean over draws of the examples",
+        broken="the best ridge, which has no peak",
         cases=CURVES,
         draw=draw,
         assumptions=APART,
@@ -260,6 +292,14 @@ CHECKS = (
         source=f"{HASTIE}; derived here",
         statement="ridge with lambda = s^2 D / r^2 is no worse than least norm, nor than 0",
         data="ridge regression on p of D Gaussian features",
+        symbols={
+            "lambda": "weight of the penalty",
+            "s^2": "variance of the noise",
+            "D, r^2": "features, squared length of their coefficients",
+        },
+        predicted="the smaller error, of least norm and of no features",
+        measured="exact test error with the ridge, mean over draws",
+        broken="no ridge",
         cases={
             preset: {label: dataclasses.replace(case, ridge=1.0) for label, case in cases.items()}
             for preset, cases in CURVES.items()
@@ -276,6 +316,15 @@ CHECKS = (
         source=f"{NAKKIRAN}, Definition 1; evaluated here",
         statement="max n with training error <= eps is p / (1 - eps / sigma^2)",
         data="least squares on n examples",
+        symbols={
+            "n": "examples",
+            "eps": "training error that counts as a fit",
+            "p": "features",
+            "sigma^2": "variance of the noise",
+        },
+        predicted="from p, eps and the noise",
+        measured="most examples whose mean training error stays at most eps",
+        broken="ridge regression, which fits none",
         cases={
             "quick": {
                 "p=10, eps=0.25": Complexity(10),
@@ -303,6 +352,11 @@ CHECKS = (
         source=f"{GU}; derived here",
         statement="share of flipped labels undone by k neighbours = Pr(Bin(k, 1 - p) > k / 2)",
         data="separated classes with flipped labels",
+        symbols={"p": "share of flipped labels", "k": "neighbours, an odd number"},
+        predicted="from p and k",
+        measured="share of flipped points outvoted by their neighbours",
+        broken="features that know the flipped labels",
+        adapt=adapt_votes,
         cases={
             "quick": {f"p={p:g}, k={k}": Votes(p, k) for p, k in ((0.1, 1), (0.2, 5), (0.3, 5))},
             "paper": {

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlkit.losses import alignment, redundancy
 from rlkit.theory import duality
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings
 from rlkit.theory.spectral_contrastive import graph_of_pairs
 
 GARRIDO = "Garrido et al. 2023 [garrido2023duality]"
@@ -75,8 +75,37 @@ def measure(key, case: Random) -> Measured:
     return Measured(case, z, other, *map(float, _criteria(z, other, case.weight)))
 
 
+def adapt_alone(given: Embeddings) -> Measured:
+    """Somebody's embeddings, centred, and of mean squared length 1."""
+    z = _centred(given.z)
+    z = z / np.sqrt(np.mean(np.sum(z**2, axis=1)))
+    return Measured(Random(*z.shape), z, z, *map(float, _criteria(z, z, 1.0)))
+
+
+def adapt_pairs(given: Embeddings) -> Measured:
+    """Somebody's pairs, as they are."""
+    given.needs("paired")
+    if given.z.shape != given.paired.shape:
+        raise DoesNotApply("needs pairs in one space")
+    criteria = _criteria(given.z, given.paired, 1.0)
+    return Measured(Random(*given.z.shape), given.z, given.paired, *map(float, criteria))
+
+
+def _centred(z: np.ndarray) -> np.ndarray:
+    if np.all(z == z[:1]):
+        raise DoesNotApply("all rows are equal")
+    # Twice: a mean far from the origin leaves roundings that may be as large as what is small.
+    for _ in range(2):
+        z = z - np.mean(z, axis=0, keepdims=True)
+    return z
+
+
 def _fourth_powers(run: Measured) -> float:
-    """Sums over all pairs of examples or dimensions, a few roundings of the largest for each."""
+    """Sums over all pairs of examples or dimensions, a few roundings of the largest for each.
+
+    Attraction, which is added and taken off, is of the second power: no more than these unless
+    examples are shorter than 1.
+    """
     return 4 * (run.case.n + run.case.d) * EPS * float(np.sum(run.z**2) ** 2)
 
 
@@ -95,7 +124,7 @@ class Graph:
 
     kind: str = "bridged"
     """Cliques with pairs across; or "plain", without pairs of a node with itself; or "halves",
-    pairs between two halves only."""
+    pairs between two halves only; or "classes", somebody's."""
     bridge: float = 0.1
     cliques: int = 3
     size: int = 8
@@ -145,6 +174,39 @@ def _minimum(loss, start):
     return loss(jax.lax.fori_loop(0, 1000, step, 0.3 * start))
 
 
+@jax.jit
+def _of_classes(z, means, gamma):
+    """Both losses on all pairs of a class: of a pair, only the class means matter."""
+    identity = redundancy.barlow_twins(z, z, lambda_=1, normalize=False)
+    # Twice the variance in a class is the mean squared distance of two of it.
+    aligned = identity + 2 * gamma * jnp.mean(alignment.alignment(z, means))
+    return aligned, redundancy.barlow_twins(z, means, lambda_=1, normalize=False)
+
+
+def adapt_aligned(given: Embeddings) -> Solved:
+    """Decorrelation and alignment of somebody's classes, each a graph of all its pairs."""
+    return _solved(given)[0]
+
+
+def adapt_correlated(given: Embeddings) -> Solved:
+    """Their Barlow Twins."""
+    return _solved(given)[1]
+
+
+def _solved(given: Embeddings) -> tuple[Solved, Solved]:
+    given.needs("labels")
+    z = _centred(given.z)
+    # The optimum has a unit: variances of 1.
+    z = z / np.sqrt(np.mean(z**2))
+    n, d = z.shape
+    same = (given.labels[:, None] == given.labels[None]).astype(float)
+    same /= np.sum(same, axis=1, keepdims=True)
+    case = Graph("classes", pairs=n, d=d)
+    losses = _of_classes(z, same @ z, case.gamma)
+    aligned, correlated = (Solved(case, same / n, float(loss)) for loss in losses)
+    return aligned, correlated
+
+
 def _bridged(rng, case: Graph, bridge: float):
     nodes = case.cliques * case.size
     first = rng.integers(nodes, size=case.pairs)
@@ -191,6 +253,15 @@ CHECKS = (
         source=f"{GARRIDO}, Theorem 3.3",
         statement="L_nc + sum_j |Z_.j|^4 = L_c + sum_i |z_i|^4",
         data="VICReg's covariance, spectral negatives",
+        symbols={
+            "Z": "[n d] features, centred",
+            "L_c": "sum over i != j of (z_i . z_j)^2",
+            "L_nc": "the same of the columns Z_.j",
+        },
+        predicted="from the library's negatives, spectral contrastive",
+        measured="the library's VICReg, its covariance term",
+        broken="features that are not centred",
+        adapt=adapt_alone,
         cases={
             preset: {f"n={n}, d={d}": Random(n, d) for n, d in sizes}
             for preset, sizes in (
@@ -214,6 +285,15 @@ CHECKS = (
         source=f"derived here, after {GARRIDO}",
         statement="|S - I|^2 + E|z - z'|^2 = L_spectral + d",
         data="two views",
+        symbols={
+            "S": "[d d] second moment of both views",
+            "z, z'": "[d] positive pair",
+            "d": "dimensions",
+        },
+        predicted="the library's spectral contrastive loss, plus d",
+        measured="the library's Barlow Twins of both views with themselves, and alignment",
+        broken="alignment as a mean over the dimensions",
+        adapt=adapt_pairs,
         cases={
             preset: {f"n={n}, d={d}": Random(n, d) for n, d in sizes}
             for preset, sizes in (
@@ -235,6 +315,15 @@ CHECKS = (
         source=f"{BALESTRIERO}, for this loss derived here",
         statement="|Z^T Z / n - I|^2 + gamma E|z - z'|^2 >= d - sum max(1 - gamma n lambda_j, 0)^2",
         data="pairs of nodes, trained features",
+        symbols={
+            "Z": "[n d] centred features of the nodes",
+            "gamma": "weight of alignment",
+            "lambda_j": "eigenvalues of the Laplacian of the pairs, ascending",
+        },
+        predicted="from the graph's Laplacian",
+        measured="the library's losses of Z after descent",
+        broken="trained on cliques, told of a graph that connects all nodes alike",
+        adapt=adapt_aligned,
         cases={
             "quick": {
                 "bridge 0.1, gamma=0.5": Graph(),
@@ -262,6 +351,15 @@ CHECKS = (
         source=f"derived here; kernel form: {BALESTRIERO}",
         statement="|Z^T w Z - I|^2 >= d - n_+, n_+ the positive eigenvalues of w",
         data="all pairs of a graph, trained features",
+        symbols={
+            "Z": "[n d] features of the nodes",
+            "w": "[n n] share of positive pairs of two nodes",
+            "d": "dimensions",
+        },
+        predicted="d less the positive eigenvalues of w, at least 0",
+        measured="the library's Barlow Twins of Z after descent",
+        broken="nodes paired with themselves, of which the theorem is not told",
+        adapt=adapt_correlated,
         cases={
             "quick": {
                 "3 cliques, d=4": Graph("plain", size=4, d=4),

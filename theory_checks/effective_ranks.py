@@ -57,7 +57,9 @@ def adapt(given: Embeddings) -> Embedded:
     """Somebody's embeddings, centred, and the spectrum that NumPy finds in them."""
     if given.z.shape[1] < 2:
         raise DoesNotApply("needs two dimensions")
-    z = given.z - np.mean(given.z, axis=0, keepdims=True)
+    z = given.z
+    for _ in range(2):  # once leaves a mean of roundings, which a small spread does not hide
+        z = z - np.mean(z, axis=0, keepdims=True)
     singular = np.linalg.svd(z, compute_uv=False)
     # The remaining ones are 0 where there are fewer examples than dimensions.
     return Embedded(Case(), z, np.append(singular, np.zeros(z.shape[1] - len(singular))))

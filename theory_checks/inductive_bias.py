@@ -151,6 +151,14 @@ CHECKS = (
         source=SOURCE,
         statement="I(eps) = -log F(eps / s) of a noncentral chi-square",
         data="linear hypotheses that fit, sampled",
+        symbols={
+            "I(eps)": "-log of the share with test error at most eps",
+            "F": "distribution function of the law",
+            "s": "its scale",
+        },
+        predicted="from the Gram matrices of the inputs",
+        measured="-log of the share of sampled hypotheses",
+        broken="weights of another variance",
         cases={
             "quick": {
                 "m=20, angle 1": Case(),
@@ -179,6 +187,10 @@ CHECKS = (
         source=f"{SOURCE}; the error derived here",
         statement="I by moments = I, up to an error that shrinks as M^(-1/2)",
         data="M linear hypotheses that fit",
+        symbols={"I": "-log of the share with test error at most eps", "M": "hypotheses sampled"},
+        predicted="from the Gram matrices of the inputs",
+        measured="the law with the moments of the sampled errors",
+        broken="weights of another variance",
         cases={
             "quick": {f"M={m}": Case(samples=m) for m in (400, 2000, 10_000)},
             "paper": {f"M={m}": Case(100, samples=m) for m in (1000, 10_000, 100_000)},
@@ -197,6 +209,14 @@ CHECKS = (
         source=f"{SOURCE}; derived here",
         statement="I = m log 2 - log sum_(i <= k) C(m, i), m = 2^d - n",
         data="functions of d bits that fit n labels, enumerated",
+        symbols={
+            "I": "-log of the share with at most k mistakes",
+            "m": "inputs without a label",
+            "d, n": "bits, labels",
+        },
+        predicted="the formula, for each k",
+        measured="-log of the share of all functions that fit",
+        broken="functions of the number of ones alone",
         cases={
             "quick": {
                 "d=2, n=1": Boolean(2, 1),

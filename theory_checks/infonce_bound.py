@@ -131,6 +131,13 @@ CHECKS = (
         source=f"{SOURCE}; Poole et al. 2019 [poole2019variational]",
         statement="log M - E InfoNCE <= min(I, log M) for every critic",
         data="pairs of Gaussians, M = 8 to 256",
+        symbols={
+            "I": "mutual information of a pair, in nats",
+            "M": "candidates of an anchor, the positive included",
+        },
+        predicted="min(I, log M), I from the correlation",
+        measured="log M less the library's loss, mean over batches",
+        broken="a critic that knows the pairs of the batch by heart",
         cases={
             "quick": {
                 "I=0.5, best critic": Case(0.5),
@@ -157,6 +164,14 @@ CHECKS = (
         source="derived here",
         statement="log M - E InfoNCE >= I - log(1 + chi^2 / M) with the log density ratio",
         data="pairs of Gaussians, M = 8 to 256",
+        symbols={
+            "I": "mutual information of a pair, in nats",
+            "chi^2": "divergence of pairs from independent ones",
+            "M": "candidates of an anchor",
+        },
+        predicted="from the correlation and M",
+        measured="log M less the library's loss, mean over batches",
+        broken="the density ratio of pairs of the opposite correlation",
         cases={
             "quick": {f"I={i:g}": Case(i) for i in (0.5, 2.0, 4.0)},
             "paper": {
@@ -180,6 +195,10 @@ CHECKS = (
         source=f"derived here, for the estimate of {SOURCE}",
         statement="log M - E InfoNCE = I, within log(1.1) if exp(2 I) - 1 <= M / 10",
         data="pairs of Gaussians, M = 256",
+        symbols={"I": "mutual information of a pair, in nats", "M": "candidates of an anchor"},
+        predicted="I, from the correlation",
+        measured="log M less the library's loss, mean over batches",
+        broken="more information than log M",
         cases={
             preset: {f"I={i:g}": Case(i, candidates=(m,), pairs=pairs) for i in (0.2, 0.8, 1.5)}
             for preset, m, pairs in (("quick", 256, 16_000), ("paper", 2048, 100_000))

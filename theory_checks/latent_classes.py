@@ -17,7 +17,7 @@ from rlkit.data import images
 from rlkit.losses import contrastive
 from rlkit.losses.similarity import cosine
 from rlkit.theory import latent_classes
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings
 from rlkit.theory.latent_classes import Split
 
 SOURCE = "Arora et al. 2019 [arora2019theoretical]"
@@ -89,11 +89,33 @@ def draw(key, case: Case) -> Drawn:
     return _measured(case, features, labels, RHO)
 
 
+def adapt(given: Embeddings) -> Drawn:
+    """Somebody's classes, each the uniform distribution on its rows."""
+    return _of_given(given, Case(), 240)
+
+
+def adapt_many(given: Embeddings) -> Drawn:
+    """The same with two negatives, on fewer rows: their pairs are all there."""
+    return _of_given(given, Case(k=2), 60)
+
+
+def _of_given(given: Embeddings, case: Case, most: int) -> Drawn:
+    given.needs("labels")
+    rows = np.unique(np.linspace(0, len(given.z) - 1, min(most, len(given.z))).astype(int))
+    _, labels, counts = np.unique(given.labels[rows], return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise DoesNotApply("needs two classes")
+    features = given.z[rows]
+    case = dataclasses.replace(case, points=int(np.max(counts)), dim=features.shape[1])
+    return _measured(case, features, labels, counts / len(rows))
+
+
 def _measured(case: Case, features, labels, rho) -> Drawn:
     losses = functools.partial(
         latent_classes.contrastive_loss, features, labels, rho, loss=LOSSES[case.loss], k=case.k
     )
-    single, blocks = losses(), losses(block=case.block)
+    single = losses()
+    blocks = losses(block=case.block) if case.block > 1 else single
     if case.avoid:
         single = blocks = blocks._replace(total=blocks.different)
     if case.straddle:
@@ -123,11 +145,16 @@ def _supervised(run: Drawn) -> float:
 
 
 def _rounding(run: Drawn) -> float:
-    """Sums of positive terms whose weights add up to 1: a rounding of the sum for each term."""
+    """Sums of positive terms whose weights add up to 1: a rounding of the sum for each term.
+
+    And of the margins: differences of inner products of d terms, which losses of Lipschitz constant
+    1 / log 2 at most pass on, on both sides.
+    """
     n, tau = len(run.labels), run.tau
+    margins = 8 * run.features.shape[1] * EPS * np.max(np.sum(run.features**2, axis=1))
     units = n * run.case.points ** (run.case.block - 1)
     terms = n * run.case.points**run.case.block * math.comb(units + run.case.k - 1, run.case.k)
-    return terms * EPS * run.contrastive.total / (1 - tau)
+    return (terms * EPS * run.contrastive.total + margins) / (1 - tau)
 
 
 def _probabilities(run) -> bool:
@@ -305,6 +332,16 @@ CHECKS = (
         source=f"{SOURCE}, Lemma 4.3",
         statement="L_sup^mu(f) <= (L_un(f) - tau) / (1 - tau) for convex l with l(0) = 1",
         data="three classes of four points",
+        symbols={
+            "f": "[n d] features, n points in classes of probability rho",
+            "tau": "sum of rho^2: two draws are of one class",
+            "L_un": "mean loss of f(x) . (f(x+) - f(x-))",
+            "L_sup^mu": "loss of the classifier by the means of the classes",
+        },
+        predicted="from the contrastive loss, all triples summed",
+        measured="loss of the mean classifier, over all pairs of classes",
+        broken="nats: l(0) = log 2, and collisions cost less than tau",
+        adapt=adapt,
         cases={
             "quick": {
                 "hinge, scatter 0.3": Case(loss="hinge"),
@@ -333,6 +370,15 @@ CHECKS = (
         source=f"{SOURCE}, Theorem 4.5, with a constant derived here",
         statement="L_sup^mu(argmin L_un) <= L_un^neq(f) + beta s(f) for every f",
         data="64 maps to the circle",
+        symbols={
+            "f": "an encoder, of 64",
+            "L_un^neq": "contrastive loss without collisions",
+            "s(f)": "deviation in classes, in units of a margin",
+            "beta": "sqrt(2) Lip(l) tau / (1 - tau)",
+        },
+        predicted="from the losses and the deviation of each encoder",
+        measured="loss of the mean classifier, for the encoder of least L_un",
+        broken="the encoder of largest L_un",
         cases={
             "quick": {
                 "hinge, scatter 0.02": Search(scatter=0.02),
@@ -360,6 +406,17 @@ CHECKS = (
         source=f"{SOURCE}, Section 6, in a form derived here",
         statement="L_sup^mu(f) <= (L_un(f) - E l_|I|(0)) / (1 - tau_k) with k negatives",
         data="three classes of two points",
+        symbols={
+            "f": "[n d] features, n points in classes of probability rho",
+            "L_un": "mean loss of f(x) . (f(x+) - f(x-))",
+            "L_sup^mu": "loss of the classifier by the means of the classes",
+            "tau_k": "chance that one of k negatives is of the positive's class",
+            "l_|I|(0)": "loss of as many zero margins as collide",
+        },
+        predicted="from the contrastive loss, all tuples summed",
+        measured="loss of the mean classifier, over the tasks of k negatives",
+        broken="negatives are never of the positive's class",
+        adapt=adapt_many,
         cases={
             "quick": {f"k={k}": Case(points=2, scatter=0.2, k=k) for k in (1, 2, 5, 10)},
             "paper": {
@@ -387,6 +444,14 @@ CHECKS = (
         source=SOURCE,
         statement="tau_k = 1 - sum_c rho(c) (1 - rho(c))^k",
         data="classes drawn",
+        symbols={
+            "rho": "[3] probabilities of the classes",
+            "k": "negatives",
+            "tau_k": "chance that one is of the positive's class",
+        },
+        predicted="the formula",
+        measured="share of draws with a collision",
+        broken="negatives are drawn from the positive's class more often",
         cases={
             preset: {f"k={k}": Collisions(k=k, draws=draws) for k in (1, 2, 5, 10)}
             for preset, draws in (("quick", 100_000), ("paper", 1_000_000))
@@ -407,6 +472,16 @@ CHECKS = (
         source=f"{SOURCE}, Section 6",
         statement="L_sup^mu <= (L_block - tau) / (1 - tau), and L_block <= L_un",
         data="three classes of four points",
+        symbols={
+            "f": "[n d] features, n points in classes of probability rho",
+            "tau": "sum of rho^2: two draws are of one class",
+            "L_un": "mean loss of f(x) . (f(x+) - f(x-))",
+            "L_sup^mu": "loss of the classifier by the means of the classes",
+            "L_block": "L_un with means of b positives and of b negatives",
+        },
+        predicted="from L_block; and L_un",
+        measured="loss of the mean classifier; and L_block",
+        broken="blocks that reach over the end of their class",
         cases={
             "quick": {
                 "log2, b=2": Case(block=2),
@@ -438,6 +513,15 @@ CHECKS = (
         source=f"{SOURCE}, Lemma 4.3",
         statement="L_sup^mu(f) <= (L_un(f) - tau) / (1 - tau), for trained and untrained f",
         data="digits, InfoNCE on pairs of a class",
+        symbols={
+            "f": "[n d] features, n points in classes of probability rho",
+            "tau": "sum of rho^2: two draws are of one class",
+            "L_un": "mean loss of f(x) . (f(x+) - f(x-))",
+            "L_sup^mu": "loss of the classifier by the means of the classes",
+        },
+        predicted="from the contrastive loss, all triples summed",
+        measured="loss of the mean classifier, over all pairs of digits",
+        broken="negatives are never of the positive's class",
         cases={
             preset: {f"{steps} steps": Training(steps, per_class=m) for steps in (0, 30, 1000)}
             for preset, m in (("quick", 12), ("paper", 40))

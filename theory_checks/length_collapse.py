@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from rlkit.theory import length_collapse as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, Embeddings
 
 SOURCE = "Zhou et al. 2025 [zhou2025length]"
 DERIVED = f"derived here, for {SOURCE}"
@@ -53,6 +53,14 @@ def draw(key, case: Case) -> Layer:
     weights = np.exp(logits / case.tau)
     scale = weights.sum(1, keepdims=True) if case.stochastic else case.n
     return Layer(case, weights / scale, tokens)
+
+
+def adapt_tokens(given: Embeddings) -> Layer:
+    """Somebody's rows as the tokens of one text, and the attention that they make."""
+    n, d = given.z.shape
+    logits = given.z @ given.z.T / np.sqrt(d)
+    weights = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    return Layer(Case(n, d=d), weights / np.sum(weights, axis=1, keepdims=True), given.z)
 
 
 def _high(x: np.ndarray) -> np.ndarray:
@@ -216,6 +224,15 @@ CHECKS = (
         source=SOURCE,
         statement="|H A X| <= |H A|_2 |H X|, attained along a singular vector",
         data="random attention, random and worst tokens",
+        symbols={
+            "A": "[n n] attention, rows sum to 1",
+            "H": "[n n] takes the mean over tokens off",
+            "X": "[n d] tokens",
+        },
+        predicted="from the largest singular value of H A",
+        measured="what attention leaves of each coordinate, its mean off",
+        broken="weights that are not divided by their sum",
+        adapt=adapt_tokens,
         cases={
             "quick": {
                 "n=16, s=1": Case(16, 1.0),
@@ -242,6 +259,14 @@ CHECKS = (
         source=DERIVED,
         statement="|H A|_2 = 2 sqrt((exp(s^2 / tau^2) - 1) / n)",
         data="independent Gaussian logits",
+        symbols={
+            "A, H": "[n n] attention; the mean over tokens off",
+            "s": "standard deviation of the logits",
+            "tau": "temperature",
+        },
+        predicted="from s, tau and n",
+        measured="largest singular value of H A",
+        broken="logits of few dimensions",
         cases=LAW,
         draw=draw,
         assumptions=IID | {"no entry stands out": _nothing_stands_out},
@@ -258,6 +283,15 @@ CHECKS = (
         source=DERIVED,
         statement="|H A X| / |H X| = sqrt((exp(s^2 / tau^2) - 1) / n), half of the worst",
         data="independent Gaussian logits, independent tokens",
+        symbols={
+            "A, H": "[n n] attention; the mean over tokens off",
+            "X": "[n d] tokens",
+            "s": "standard deviation of the logits",
+            "tau": "temperature",
+        },
+        predicted="from s, tau and n",
+        measured="|H A X| over |H X|",
+        broken="tokens that are their own keys",
         cases=LAW,
         draw=draw,
         assumptions=IID,
@@ -274,6 +308,14 @@ CHECKS = (
         source=DERIVED,
         statement="cosine of mean tokens = |mu|^2 / (|mu|^2 + d sigma^2 / n), attention or not",
         data="texts of independent tokens",
+        symbols={
+            "mu": "[d] mean of all tokens",
+            "sigma^2": "variance of a coordinate",
+            "n": "tokens of a text",
+        },
+        predicted="from mu, sigma and n",
+        measured="mean inner product of two texts over the mean square",
+        broken="tokens of a text share a topic",
         cases={
             "quick": {
                 "n=4": Pooled(4),

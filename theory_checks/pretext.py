@@ -199,6 +199,14 @@ CHECKS = (
         source=f"{SOURCE}, Section 3",
         statement="P(Y | x1) = A^+ E[X2 | x1], A the columns E[X2 | Y = y]",
         data="tables of Y, X1, X2",
+        symbols={
+            "X1, X2, Y": "input, what is predicted of it, label; X2 in R^d2",
+            "A": "[d2 k] columns E[X2 | Y = y]",
+            "A^+": "pseudo-inverse",
+        },
+        predicted="from E[X2 | x1] and A, of the joint table",
+        measured="P(Y | x1), of the same table",
+        broken="X2 depends on X1 in a hundredth of all cases",
         cases={
             "quick": {f"k={k}": Table(k=k) for k in (2, 3, 5)},
             "paper": {f"k={k}": Table(k=k, n1=200, n2=100, d2=50) for k in (2, 5, 10, 20)},
@@ -219,6 +227,14 @@ CHECKS = (
         source=f"{SOURCE}, Section 4, with a constant derived here",
         statement="min_W E|E[Y|X1] - W psi|^2 <= eps_CI^2 |S_YY S_2Y^+|^2",
         data="Gaussians, X2 linked to X1",
+        symbols={
+            "psi": "[d2] E[X2 | X1]",
+            "eps_CI": "what Y leaves of the dependence of X2 on X1",
+            "S_YY, S_2Y": "[k k], [d2 k] covariances",
+        },
+        predicted="from the covariances",
+        measured="what the row space of psi leaves of E[Y | X1]",
+        broken="X2 does not depend on one entry of Y",
         cases={
             "quick": {f"link {s:g}": Gaussian(link=s) for s in (0.0, 0.1, 0.3, 1.0, 10.0)},
             "paper": {
@@ -242,6 +258,14 @@ CHECKS = (
         source=f"{SOURCE}, Section 3, exact for Gaussians",
         statement="excess risk = sigma^2 p / (n - p - 1), p = k for psi, d1 for the input",
         data="Gaussians, n labels",
+        symbols={
+            "sigma^2": "variance of Y given X1",
+            "p": "features: k of psi, or d1 of the input",
+            "n": "labels",
+        },
+        predicted="from sigma^2, p and n",
+        measured="mean excess error of least squares, over trials",
+        broken="X2 is linked to X1: psi has more features than Y has entries",
         cases={
             "quick": {
                 "k=5, d1=40": Gaussian(),

@@ -142,6 +142,14 @@ CHECKS = (
         source=SOURCE,
         statement="lambda_j = 1/2 at t_j = log(1/(gamma_j s_j(0)^2) - 1) / (8 gamma_j)",
         data="digits, aligned start",
+        symbols={
+            "lambda_j": "eigenvalue j of the [d d] cross-correlation",
+            "gamma_j": "eigenvalue j of the [m m] one of the inputs",
+            "s_j(0)": "size of mode j at the start",
+        },
+        predicted="from the inputs and the start",
+        measured="when eigenvalues of a run cross 1/2",
+        broken="the off-diagonal of the loss weighs half",
         cases={
             "quick": {"d=4, s(0)=1e-3": Case(), "d=4, s(0)=1e-5": Case(scale=1e-5)},
             "paper": {
@@ -169,6 +177,10 @@ CHECKS = (
         source=SOURCE,
         statement="t_j / t_1 as in the law of times, whatever the unit of the clock",
         data="digits, aligned start",
+        symbols={"t_j": "time of step j, lambda_j = 1/2"},
+        predicted="from the inputs and the start",
+        measured="when eigenvalues of a run cross 1/2, over the first",
+        broken="Adam",
         cases={
             "quick": {"d=4, s(0)=1e-3": Case()},
             "paper": {"d=10, s(0)=1e-3": Case(dim=10, pairs=1024)},
@@ -187,6 +199,14 @@ CHECKS = (
         source=SOURCE,
         statement="|W|_F^2 >= sum_j 1/gamma_j for every W with C = I; attained from a small start",
         data="digits, random start",
+        symbols={
+            "W": "[d m] linear map",
+            "C": "[d d] cross-correlation of its outputs",
+            "gamma_j": "eigenvalue j of the [m m] one of the inputs",
+        },
+        predicted="from the inputs",
+        measured="squared norm of the trained W",
+        broken="stopped before the last step",
         cases={
             "quick": {
                 f"scale {scale:g}": Case(dim=2, scale=scale, aligned=False, until=3)

@@ -202,6 +202,14 @@ CHECKS = (
         source=SOURCE,
         statement="f_T(x) = s_T(x) . y + f_0(x) - s_T(x) . f_0(X), S_T by a geometric series",
         data="random features, gradient descent",
+        symbols={
+            "f_T": "model after T steps",
+            "s_T(x)": "[n] weights of the labels y",
+            "X": "[n D] training inputs",
+        },
+        predicted="from the kernel at the start",
+        measured="outputs of the trained model on other inputs",
+        broken="a network, whose kernel moves",
         cases=LINEAR,
         draw=draw,
         assumptions={"steps are stable": lambda run: run.case.rate < 1},
@@ -217,6 +225,14 @@ CHECKS = (
         source=SOURCE,
         statement="p_s = sum_j (1 - (1 - 2 lr lambda_j / n)^T)^2 = |d f_T(X) / d y|^2",
         data="random features, gradient descent",
+        symbols={
+            "p_s": "squared norm of the smoother",
+            "lr, T": "learning rate, steps",
+            "lambda_j": "eigenvalues of the [n n] kernel",
+        },
+        predicted="from the kernel's eigenvalues",
+        measured="squared norm of the derivative of outputs by labels",
+        broken="a network, whose kernel moves",
         cases=LINEAR,
         draw=draw,
         assumptions={"steps are stable": lambda run: run.case.rate < 1},
@@ -232,6 +248,14 @@ CHECKS = (
         source=SOURCE,
         statement="p_s -> p, the rank of the kernel, while lr lambda < n",
         data="random features, long gradient descent",
+        symbols={
+            "p_s": "squared norm of the smoother",
+            "p": "parameters",
+            "lambda": "largest eigenvalue of the [n n] kernel",
+        },
+        predicted="p",
+        measured="squared norm of the derivative of outputs by labels",
+        broken="steps that are too large",
         cases={
             "quick": {f"p={p}": Case(size=p, steps=4000) for p in (2, 3, 4)},
             "paper": {f"p={p}": Case(size=p, steps=400_000) for p in (2, 4, 6)},
@@ -251,6 +275,14 @@ CHECKS = (
         source=DERIVED,
         statement="|f~_T(x) - f_T(x)| <= sum_t H_t |theta_t - theta_(t-1)|^2 / 2",
         data="two-layer tanh networks, gradient descent for a fixed time",
+        symbols={
+            "f~_T": "the telescoping model",
+            "theta_t": "weights after step t",
+            "H_t": "largest curvature of the outputs on that step",
+        },
+        predicted="from the weights' steps and sizes",
+        measured="distance of the telescoped outputs from the network's",
+        broken="all steps with the gradient of the start",
         cases={
             "quick": {
                 f"rate {rate:g}": Case("tanh", 20, rate, int(8 / rate))

@@ -200,6 +200,14 @@ CHECKS = (
         source=SOURCE,
         statement="W^V has three numbers: same topic, other topic, mask; same - other = 1 / (v q)",
         data="texts of Dirichlet mixtures of topics",
+        symbols={
+            "W^V": "[V V + 1] values of words and of the mask",
+            "v": "words of a topic",
+            "q": "share of tokens that stay what they are",
+        },
+        predicted="the closed form, from the shares of masking",
+        measured="W^V after descent from 0",
+        broken="words filed under another topic",
         cases={
             "quick": {
                 "T=6, v=5": Values(),
@@ -231,6 +239,15 @@ CHECKS = (
         source=SOURCE,
         statement="A(t) = q Pr(the target's topic is t): doubled a word at rho = 1/3, tau = 2",
         data="every text of tau topics, every token",
+        symbols={
+            "A(t)": "attention to the words of topic t",
+            "q": "share of tokens that are not masked",
+            "rho": "how often a token is what is to be predicted",
+            "tau": "topics of a text",
+        },
+        predicted="from rho and tau",
+        measured="attention after training, summed over each topic",
+        broken="a token's own topic is not the one that it tells of",
         cases={
             "quick": {
                 "rho=1/3, tau=2": Attention(),

@@ -281,6 +281,14 @@ CHECKS = (
         source=SOURCE,
         statement="D_wc <= 1 + eps with edges of ((1 + eps)/eps) 2 log cot(pi / (2.4 deg))",
         data="trees by construction",
+        symbols={
+            "D_wc": "largest stretch of a distance over the smallest",
+            "eps": "distortion allowed",
+            "deg": "largest degree",
+        },
+        predicted="1 + eps",
+        measured="of all pairs of nodes of the library's construction",
+        broken="a third of the bits",
         cases={
             "quick": {
                 f"{label}, eps={eps:g}": dataclasses.replace(case, eps=eps)
@@ -309,6 +317,15 @@ CHECKS = (
         source="derived here, in any dimension, from hyperbolic trigonometry",
         statement="D_wc <= 1 / (1 - c / tau), c = -2 log sin(angle / 2 - beta)",
         data="trees by construction",
+        symbols={
+            "D_wc": "largest stretch of a distance over the smallest",
+            "tau": "length of an edge",
+            "angle": "least between edges of a node",
+            "beta": "half-angle of the cone that holds what hangs on an edge",
+        },
+        predicted="from the edges' length and angle",
+        measured="of all pairs of nodes of the library's construction",
+        broken="two thirds of the bits",
         cases={
             "quick": {
                 f"{label}, eps={eps:g}": dataclasses.replace(case, eps=eps)
@@ -342,6 +359,15 @@ CHECKS = (
         source=SOURCE + ", with constants derived here",
         statement="-log2(1 - |x|) >= log2((e^R + 1) / 2), R = l s(deg, D_wc) / 2",
         data="trees by construction",
+        symbols={
+            "x": "[2] point of the ball furthest out",
+            "l": "longest path",
+            "s": "edge length that the degree and D_wc force",
+            "D_wc": "distortion of the embedding",
+        },
+        predicted="from the tree and the distortion",
+        measured="bits of the largest radius, of the library's construction",
+        broken="30 dimensions in place of the plane",
         cases={
             "quick": {
                 "3-ary, eps=1": Case(),
@@ -369,6 +395,10 @@ CHECKS = (
         source=SOURCE,
         statement="the top r eigenpairs of -cosh(H) are the points, up to an isometry",
         data="random points of H^r",
+        symbols={"H": "[n n] distances of points of H^r", "r": "dimensions"},
+        predicted="the distances that were given",
+        measured="distances of the library's h-MDS",
+        broken="points of H^4, recovered in H^3",
         cases={
             "quick": {
                 "n=40, r=3": Scaling(),
@@ -402,6 +432,15 @@ CHECKS = (
         source=SOURCE,
         statement="min_Q |X' - X Q|_F^2 <= (2 n^2 / lambda_min) sinh^2(|H|) |dH|^2",
         data="random points of H^r, distances changed",
+        symbols={
+            "X, X'": "[n r] points, and as recovered",
+            "Q": "[r r] rotation",
+            "H, dH": "[n n] distances, and their change",
+            "lambda_min": "least eigenvalue of X^T X",
+        },
+        predicted="from the points and the change",
+        measured="squared distance after the best rotation",
+        broken="points of H^4, recovered in H^3",
         cases={
             "quick": {f"change {c:g}": Scaling(change=c) for c in (1e-6, 1e-4, 1e-2)},
             "paper": {
@@ -424,6 +463,10 @@ CHECKS = (
         source="derived here",
         statement="D_wc >= sqrt(2 (m - 1) / m) in R^d, attained for d >= m - 1",
         data="stars in R^d, by descent",
+        symbols={"D_wc": "largest stretch of a distance over the smallest", "m": "leaves"},
+        predicted="from m",
+        measured="of all pairs of nodes, after descent on it",
+        broken="the hyperbolic plane",
         cases={
             "quick": {"m=3, d=2": Flat(size=3, dim=2), "m=8, d=7": Flat()}
             | {"m=8, d=2": Flat(dim=2)},
@@ -444,6 +487,13 @@ CHECKS = (
         source="derived here",
         statement="D_wc >= sigma (|S|^(1/d) - 1) / 2k for points S within k of one, sigma apart",
         data="trees and stars in R^d, by descent",
+        symbols={
+            "D_wc": "largest stretch of a distance over the smallest",
+            "S": "nodes within k of one of them, sigma apart",
+        },
+        predicted="from the tree's paths",
+        measured="of all pairs of nodes, after descent on it",
+        broken="the hyperbolic plane",
         cases={
             "quick": {
                 "8-ary, depth 2, R^2": Flat(kind="tree", size=8, depth=2, dim=2),

@@ -8,6 +8,7 @@
     metric          distances and rankings: triplets, margins, few shots, gold scores
     equivariance    what augmentations change is kept: CARE, replaced tokens, common and salient
     hyperbolic      on curved space: rankings and links by distance, entailment cones, MERU
+    probabilistic   embeddings as distributions: HIB, PCME, divergence scores, von Mises-Fisher
     mixup           mixtures of positives and negatives for a metric loss
     cached          the gradient of a large batch in the memory of a small one
     queue           negatives of past batches

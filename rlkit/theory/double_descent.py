@@ -59,7 +59,7 @@ def subset_error(
     $$\sigma_p^2 + R(n, p, r^2 p / D, \sigma_p^2), \qquad \sigma_p^2 = \sigma^2 + r^2 (1 - p / D)$$
 
     What is left out acts as noise; R is `ridgeless_risk`. The curve over width of double descent,
-    with the noise of the test example. Source: Hastie et al. 2022, Section 5 [hastie2022surprises].
+    with the noise of the test example. Source: Hastie et al. 2022 [hastie2022surprises].
     """
     errors = []
     for k in np.ravel(p).tolist():
@@ -78,8 +78,8 @@ def tuned_error(
         \lambda = \frac{\sigma_p^2}{r^2 / D}$$
 
     In the mean over directions of beta, ridge with that lambda (on the sum of squares) is the best
-    linear estimator, so it is no worse than least norm nor than 0. Derived here; the limit of it is
-    Corollary 5 of Hastie et al. 2022 [hastie2022surprises].
+    linear estimator, so it is no worse than least norm nor than 0. Derived here; for its limit see
+    Hastie et al. 2022 [hastie2022surprises].
     """
     rest = noise + signal * (1 - p / total)
     least_norm = subset_error(p, n=n, total=total, signal=signal, noise=noise)

@@ -55,7 +55,7 @@ def log_unigram(
 
     $$\log p(w) = \frac{\lVert v_w \rVert^2}{2d} - \log Z$$
 
-    Source: Arora et al. 2016, eq. 2.4 of Theorem 2.2 [arora2016latent].
+    Source: Arora et al. 2016, Theorem 2.2 [arora2016latent].
     """
     return lengths**2 / (2 * d) - log_z
 

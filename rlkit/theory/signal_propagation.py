@@ -66,7 +66,7 @@ def gaussian_moments(activation: Activation, *, k: Scalar) -> Moments:
       g'' = \frac{\operatorname{E} \phi^2 (z^4 - 6 K z^2 + 3 K^2)}{4 K^4}$$
 
     By Gauss-Legendre quadrature on either side of 0, out to nine standard deviations. Source:
-    Roberts, Yaida and Hanin 2022, Section 5 [roberts2022principles].
+    Roberts, Yaida and Hanin 2022 [roberts2022principles].
     """
     nodes, weights = special.roots_legendre(200)
     half = 4.5 * (nodes + 1)
@@ -99,7 +99,7 @@ def kernel_recursion(
 
     Constant for scale-invariant activations at C_W = 2 / (a_+^2 + a_-^2); about 1 / 2l for tanh at
     C_W = 1; anything else grows or falls exponentially, or runs to a fixed point. Source: Roberts,
-    Yaida and Hanin 2022, Section 4 [roberts2022principles].
+    Yaida and Hanin 2022 [roberts2022principles].
     """
     layers = [float(k)]
     while len(layers) < depth:
@@ -112,7 +112,7 @@ def susceptibilities(activation: Activation, *, k: Scalar, c_w: Scalar) -> tuple
 
     $$\chi_\parallel = C_W g'(K), \qquad \chi_\perp = C_W \operatorname{E} \phi'(z)^2$$
 
-    Equal for scale-invariant activations. Source: Roberts, Yaida and Hanin 2022, Section 5.1
+    Equal for scale-invariant activations. Source: Roberts, Yaida and Hanin 2022
     [roberts2022principles].
     """
     moments = gaussian_moments(activation, k=k)
@@ -127,7 +127,7 @@ def critical_point(activation: Activation, *, bracket: tuple[float, float]) -> C
 
     For activations such as GELU and SiLU. `ValueError` unless g' - E phi'^2 changes its sign over
     the bracket; scale-invariant ones are critical at every K, tanh and sin at K = 0 alone. Source:
-    Roberts, Yaida and Hanin 2022, Section 5.3 [roberts2022principles].
+    Roberts, Yaida and Hanin 2022 [roberts2022principles].
     """
 
     def gap(k):
@@ -150,7 +150,7 @@ def fluctuations(
 
     The layer's kernel is $C_b + (C_W / n) \sum_i \phi(z_i)^2$: what its own preactivations are
     Gaussian with. V / K^2 is the connected four-point function over n K^2: about 2/3 l/n for
-    critical tanh. Source: Roberts, Yaida and Hanin 2022, Sections 4.3 and 5.4
+    critical tanh. Source: Roberts, Yaida and Hanin 2022
     [roberts2022principles].
     """
     variance, shift = [0.0], [0.0]
@@ -173,7 +173,7 @@ def scale_invariant_fluctuations(
 
     `positive` and `negative` are the slopes a_+ and a_-: nu = 5 for ReLU, 2 for linear layers. To
     first order nu (l - 1) / n. For any C_W, with C_b = 0 and independent Gaussian weights. Source:
-    Roberts, Yaida and Hanin 2022, Section 5.4 [roberts2022principles]; derived here (all orders).
+    Roberts, Yaida and Hanin 2022 [roberts2022principles]; derived here (all orders).
     """
     second, fourth = ((positive**k + negative**k) / 2 for k in (2, 4))
     excess = 3 * fourth / second**2 - 1
@@ -188,6 +188,6 @@ def scale_invariant_growth(
     $$(C_W A_2)^{l - 1}, \qquad A_2 = \tfrac12 (a_+^2 + a_-^2)$$
 
     Signals and gradients keep their size at C_W = 1 / A_2 (2 for ReLU) and at no other. Source:
-    Roberts, Yaida and Hanin 2022, Section 5.2 [roberts2022principles].
+    Roberts, Yaida and Hanin 2022 [roberts2022principles].
     """
     return (c_w * (positive**2 + negative**2) / 2) ** np.arange(depth, dtype=float)

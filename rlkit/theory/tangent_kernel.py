@@ -50,7 +50,7 @@ def nngp(
 ) -> Float64[np.ndarray, "n m"]:
     r"""Covariance of the outputs of random networks with `depth` hidden layers: $\Sigma^L$.
 
-    Source: Lee et al. 2018, eq. 5 [lee2018deep].
+    Source: Lee et al. 2018 [lee2018deep].
     """
     return _kernels(x, y, depth, c_w, c_b)[0]
 
@@ -66,7 +66,7 @@ def ntk(
     r"""Neural tangent kernel of networks with `depth` hidden layers: $\Theta^L$.
 
     With He's scaling $\Theta^L(x, x) = (L + 1) \lVert x \rVert^2$. At depth 0 it is the inner
-    product. Source: Jacot, Gabriel and Hongler 2018, Theorem 1 [jacot2018neural].
+    product. Source: Jacot, Gabriel and Hongler 2018 [jacot2018neural].
     """
     return _kernels(x, y, depth, c_w, c_b)[1]
 

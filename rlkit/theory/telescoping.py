@@ -38,7 +38,7 @@ def smoother(
     The solution of S_t = S_(t-1) + (2 gamma / n) K (I - S_(t-1)) on the training inputs. The
     prediction is s y + f_0(x) - s f_0(X). K is symmetric; at lambda = 0 the factor is
     2 gamma T / n. Grows without bound where gamma lambda > n. Source: Jeffares, Curth and
-    van der Schaar 2024, Section 3 [jeffares2024telescoping]; derived here (the sum).
+    van der Schaar 2024 [jeffares2024telescoping]; derived here (the sum).
     """
     values, v = np.linalg.eigh(kernel)
     step = 2 * lr / kernel.shape[0]
@@ -55,7 +55,7 @@ def effective_parameters(s: Float64[np.ndarray, "m n"]) -> float:
     $$p_s = \frac nm \sum_{j = 1}^m \lVert s(x_j) \rVert^2$$
 
     On the training inputs: p for least squares with p features, the number of leaves for a
-    regression tree, n for an interpolator. Source: Jeffares, Curth and van der Schaar 2024, eq. 6
+    regression tree, n for an interpolator. Source: Jeffares, Curth and van der Schaar 2024
     [jeffares2024telescoping], after Curth, Jeffares and van der Schaar 2023.
     """
     return float(s.shape[1] / s.shape[0] * np.sum(s**2))

@@ -36,8 +36,6 @@ TINY = {
 }
 FLAGS = [f"--{name}={value}" for name, value in TINY.items()]
 
-# One process makes the run that several tests look at.
-pytestmark = pytest.mark.xdist_group("experiments.conformal")
 
 
 def command(folder, *flags):

@@ -77,6 +77,7 @@ def test_moments_give_the_law_back():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_error_of_estimates_is_their_spread():
     """Four thousand hypotheses, as published within 0.1; their estimates over 60 draws."""
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from rlkit.theory import probabilistic
+from tests.marks import slow_but_first
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -21,7 +22,7 @@ def both(distance, variance, *, dim, scale, offset):
     )
 
 
-@pytest.mark.parametrize("dim", [2, 3, 32])
+@slow_but_first("dim", [3, 2, 32])
 def test_integrals_over_the_length_of_a_gaussian_vector(dim):
     """By SciPy's non-central chi-square distribution of the squared length."""
     distance, variance = np.array([0.0, 0.5, 3.0]), np.array([0.04, 1.0, 2.5])

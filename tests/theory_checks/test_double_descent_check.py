@@ -1,7 +1,7 @@
 import pytest
 
 from rlkit.theory.checks import Verdict
-from tests.theory_checks.judging import assert_holds_and_sees, named, outcome_if
+from tests.theory_checks.verdicts import assert_holds_and_sees, named, verdict_if
 from theory_checks import double_descent as checks
 
 
@@ -27,5 +27,5 @@ def test_the_laws_hold_and_their_controls_are_violated(check):
 def test_a_wrong_constant_is_violated(name, function, wrong):
     check = named(checks.CHECKS, name)
     case = list(check.cases["quick"].values())[1]
-    found = outcome_if(wrong, check, checks.theory, function, case)
+    found = verdict_if(wrong, check, checks.theory, function, case)
     assert found.verdict == Verdict.VIOLATED

@@ -6,6 +6,7 @@ import pytest
 
 from rlkit.theory import infonce_bound as theory
 from rlkit.theory.checks import Verdict, judge
+from tests.theory_checks.verdicts import verdict_on
 from theory_checks import infonce_bound as checks
 
 CHECKS = {c.name.removeprefix("InfoNCE and information: "): c for c in checks.CHECKS}
@@ -23,11 +24,7 @@ CASES = {UPPER: checks.Case(2.0, "trained"), LOWER: checks.Case(2.0), EQUAL: che
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_theorem_holds_and_its_control_is_rejected(name):
     check = CHECKS[name]
-    with jax.enable_x64(True):
-        good, bad = (
-            judge(check, check.draw(jax.random.key(0), small(case)))
-            for case in (CASES[name], check.control)
-        )
+    good, bad = (verdict_on(check, small(case)) for case in (CASES[name], check.control))
     assert good.verdict == Verdict.HOLDS
     assert bad.verdict == Verdict.VIOLATED  # by the numbers
 

@@ -6,6 +6,7 @@ import pytest
 
 from rlkit.theory import pretext as theory
 from rlkit.theory.checks import Verdict, judge
+from tests.theory_checks.verdicts import verdict_on
 from theory_checks import pretext as checks
 
 CHECKS = {check.name.removeprefix("pretext: "): check for check in checks.CHECKS}
@@ -18,9 +19,7 @@ SMALL = {LINEAR: checks.Table(), LINKED: checks.Gaussian(link=0.1), LABELS: FEW}
 def test_the_theorem_holds_and_its_control_is_rejected(name):
     check = CHECKS[name]
     controls = {name: check.control, LABELS: dataclasses.replace(FEW, link=1.0)}
-    good, bad = (
-        judge(check, check.draw(jax.random.key(0), case)) for case in (SMALL[name], controls[name])
-    )
+    good, bad = (verdict_on(check, case) for case in (SMALL[name], controls[name]))
     assert good.verdict == Verdict.HOLDS
     assert bad.verdict == Verdict.VIOLATED  # by the numbers
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from rlkit.theory.checks import Verdict
-from tests.theory_checks.judging import assert_holds_and_sees, outcome_if
+from tests.theory_checks.verdicts import assert_holds_and_sees, verdict_if
 from theory_checks import signal_propagation as checks
 
 
@@ -40,5 +40,5 @@ def test_the_laws_hold_and_their_controls_are_violated(check):
 )
 def test_a_wrong_constant_is_violated(name, function, wrong):
     (check,) = [check for check in checks.CHECKS if name in check.name]
-    found = outcome_if(wrong, check, checks.theory, function, fewer(check.cases["quick"]))
+    found = verdict_if(wrong, check, checks.theory, function, fewer(check.cases["quick"]))
     assert found.verdict == Verdict.VIOLATED

@@ -5,6 +5,7 @@ import pytest
 
 from rlkit.theory import spectral_contrastive as theory
 from rlkit.theory.checks import Verdict, judge
+from tests.theory_checks.verdicts import verdict_on
 from theory_checks import spectral_contrastive as checks
 
 CHECKS = {check.name.removeprefix("spectral contrastive: "): check for check in checks.CHECKS}
@@ -19,11 +20,10 @@ SMALL = {
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_theorem_holds_and_its_control_is_rejected(name):
     check = CHECKS[name]
-    with jax.enable_x64(True):
-        good, bad = (
-            judge(check, check.draw(jax.random.key(0), case))
-            for case in (SMALL[name], dataclasses.replace(check.control, pairs=400))
-        )
+    good, bad = (
+        verdict_on(check, case)
+        for case in (SMALL[name], dataclasses.replace(check.control, pairs=400))
+    )
     assert good.verdict == Verdict.HOLDS
     assert bad.verdict == Verdict.VIOLATED  # by the numbers
     if name == LEAST:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rlkit.theory.checks import Verdict
-from tests.theory_checks.judging import assert_holds_and_sees, named, outcome_if
+from tests.theory_checks.verdicts import assert_holds_and_sees, named, verdict_if
 from theory_checks import tangent_kernel as checks
 
 
@@ -23,5 +23,5 @@ def test_the_laws_hold_and_their_controls_are_violated(check):
     ],
 )
 def test_a_wrong_constant_is_violated(name, function, wrong):
-    found = outcome_if(wrong, named(checks.CHECKS, name), checks.theory, function)
+    found = verdict_if(wrong, named(checks.CHECKS, name), checks.theory, function)
     assert found.verdict == Verdict.VIOLATED

@@ -1,7 +1,7 @@
 import pytest
 
 from rlkit.theory.checks import Verdict
-from tests.theory_checks.judging import assert_holds_and_sees, named, outcome, outcome_if
+from tests.theory_checks.verdicts import assert_holds_and_sees, named, verdict_if, verdict_on
 from theory_checks import telescoping as checks
 
 
@@ -13,7 +13,7 @@ def test_the_laws_hold_and_their_controls_are_violated(check):
 def test_the_error_falls_with_the_learning_rate():
     check = named(checks.CHECKS, "error of networks")
     fine, coarse = (
-        outcome(check, checks.Case("tanh", 20, rate, int(8 / rate))) for rate in (0.01, 0.04)
+        verdict_on(check, checks.Case("tanh", 20, rate, int(8 / rate))) for rate in (0.01, 0.04)
     )
     # Four times the rate: four times the error, and four times the bound.
     assert (coarse.predicted / fine.predicted).mean() == pytest.approx(4, rel=0.1)
@@ -35,7 +35,7 @@ def test_the_error_falls_with_the_learning_rate():
     ],
 )
 def test_a_wrong_constant_is_violated(name, function, wrong):
-    found = outcome_if(wrong, named(checks.CHECKS, name), checks.theory, function)
+    found = verdict_if(wrong, named(checks.CHECKS, name), checks.theory, function)
     assert found.verdict == Verdict.VIOLATED
 
 
@@ -43,4 +43,4 @@ def test_one_parameter_more_is_violated():
     check = named(checks.CHECKS, "as many effective parameters as parameters")
     predict = check.predict
     bad = type(check)(**(vars(check) | {"predict": lambda run: predict(run) + 1}))
-    assert outcome(bad).verdict == Verdict.VIOLATED
+    assert verdict_on(bad).verdict == Verdict.VIOLATED

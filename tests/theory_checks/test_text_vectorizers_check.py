@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from rlkit.theory.checks import Verdict
-from tests.theory_checks.judging import assert_holds_and_sees, named, outcome, outcome_if
+from tests.theory_checks.verdicts import assert_holds_and_sees, named, verdict_if, verdict_on
 from theory_checks import text_vectorizers as checks
 
 TIGHT = {"Hölder": 1.0, "the mean is Lipschitz": 1.0, ": tf-idf is Lipschitz": 1.0}
@@ -19,7 +19,7 @@ def test_the_bounds_hold_and_their_controls_are_violated(check):
 
 def test_a_strong_ridge_attains_the_bound_of_doc2vec():
     check = named(checks.CHECKS, "doc2vec is Lipschitz")
-    found = outcome(check, check.cases["quick"]["PV-DBOW, lambda=30"])
+    found = verdict_on(check, check.cases["quick"]["PV-DBOW, lambda=30"])
     assert found.verdict == Verdict.HOLDS
     assert found.tightness > 0.98
 
@@ -37,7 +37,7 @@ def test_a_strong_ridge_attains_the_bound_of_doc2vec():
     ],
 )
 def test_a_wrong_constant_is_violated(name, function, wrong):
-    found = outcome_if(wrong, named(checks.CHECKS, name), checks.theory, function)
+    found = verdict_if(wrong, named(checks.CHECKS, name), checks.theory, function)
     assert found.verdict == Verdict.VIOLATED
 
 

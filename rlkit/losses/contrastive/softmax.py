@@ -303,12 +303,24 @@ def log_odds(
 
 @jax.custom_jvp
 def _log_odds(logits, positive, negative):
-    largest = jnp.max(jnp.where(negative, logits, -jnp.inf), axis=1)
-    start = jnp.where(largest == -jnp.inf, 0.0, largest)  # a row without negatives
-    total = jnp.sum(jnp.exp(jnp.where(negative, logits - start[:, None], -jnp.inf)), axis=1)
+    start, total = _largest_and_rest(logits, negative)
     # The positive is taken from the largest: near 0 the cross-entropy keeps digits that it would
     # lose as a difference of two large numbers.
     return (start - own(logits, positive)) + jnp.log(total)
+
+
+def _largest_and_rest(logits, negative):
+    """Of the negatives of a row: the largest logit, and the sum of exponentials relative to it."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.where(negative, logits, -jnp.inf), axis=1))
+    start = jnp.where(largest == -jnp.inf, 0.0, largest)  # a row without negatives
+    return start, jnp.sum(_relative_to(start, logits, negative), axis=1)
+
+
+def _relative_to(start, logits, negative):
+    # A compiler may fuse the logits' own rounding into the difference, which is then above 0 by
+    # half a unit of their last place: of logits of 1e9 that is an exponent of a hundred.
+    below = jnp.where(logits > start[:, None], 0.0, logits - start[:, None])
+    return jnp.exp(jnp.where(negative, below, -jnp.inf))
 
 
 @_log_odds.defjvp
@@ -316,8 +328,10 @@ def _log_odds_jvp(primals, tangents):
     (logits, positive, negative), (change, *_) = primals, tangents
     odds = _log_odds(logits, positive, negative)
     compared = odds != -jnp.inf
-    level = jnp.where(compared, odds, 0.0) + own(logits, positive)
-    # One pass over the table, where the derivatives of the steps would take several.
-    share = jnp.exp(jnp.where(negative, logits - level[:, None], -jnp.inf))
+    # One pass over the table, where the derivatives of the steps would take several. Not by the
+    # value of the odds: at logits of 1e9 its rounding alone is an exponent of hundreds.
+    start, total = _largest_and_rest(logits, negative)
+    scale = 1 / jnp.where(compared, total, 1.0)
+    share = _relative_to(start, logits, negative) * scale[:, None]
     weight = share - (positive & compared[:, None])
     return odds, jnp.sum(weight * jnp.where(positive | negative, change, 0.0), axis=1)

@@ -7,6 +7,7 @@ from tests.losses.cases import (
     hyperbolic,
     metric,
     negatives,
+    probabilistic,
     redundancy,
     supervised,
 )
@@ -20,5 +21,6 @@ FAMILIES = (
     redundancy,
     equivariance,
     hyperbolic,
+    probabilistic,
 )
 CASES = tuple(case for family in FAMILIES for case in family.CASES)

@@ -1,0 +1,134 @@
+"""The flags of the study of hedged embeddings, and the runs that they describe."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rlkit.errors import UsageError
+from rlkit.train.flags import check, flag, numbers
+
+SIDES = {"digits": 8, "mnist": 28}
+"""The data sets, and the height and width of a digit in each."""
+
+POINT = "point"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The study's flags."""
+
+    data: str = flag("digits", "whose digits the numbers are made of", choices=tuple(SIDES))
+    digits: int = flag(2, "in each number", at_least=1, at_most=4)
+    dim: int = flag(2, "dimension of the embedding", at_least=2)
+    components: int = flag(1, "Gaussians that an embedding is a mixture of", at_least=1)
+    betas: str = flag("0,1e-5,1e-4,1e-3,1e-2", "weights of the divergence from the prior")
+    beta: float = flag(1e-4, "the one that is held against the point embedding", at_least=0)
+    samples: int = flag(4, "of each embedding, in training and in testing", at_least=1)
+    estimator: str = flag(
+        "expected_log", "what is averaged over the samples", choices=("expected_log", "log_mean")
+    )
+    corruption: float = flag(
+        0.2, "share of the digits that have a black square in training", at_least=0, at_most=1
+    )
+    side: int | None = flag(None, "pixels of a digit's side; the data's own if none", at_least=8)
+    pool: int | None = flag(
+        None, "side of the squares of pixels that are averaged; 2 for mnist, else 1", at_least=1
+    )
+    model: str = flag("mlp", "what is trained", choices=("mlp", "conv"))
+    width: int = flag(128, "of the hidden layer; half and all of it in channels", at_least=2)
+    features: int = flag(64, "of the layer that the heads read", at_least=2)
+    batch_size: int = flag(64, "pairs of one number in each step", at_least=2)
+    negatives: int = flag(16, "images of the batch that each one is told from", at_least=1)
+    matching: float = flag(0.1, "share of the loss that is of pairs that match", above=0, at_most=1)
+    lr: float = flag(1e-2, "learning rate of Adam at the start; it ends at 0", above=0)
+    steps: int = flag(3000, "updates", at_least=1, at_most=2_000_000_000)
+    train: int = flag(100_000, "images of numbers to train on", at_least=10)
+    looked: int = flag(1000, "test images, at least ten of each number", at_least=20)
+    k: int = flag(5, "nearest neighbours that vote", at_least=1)
+    bins: int = flag(10, "of occluded area, and of uncertainty", at_least=3)
+    probes: int = flag(8, "how often the runs are looked at", at_least=2)
+    seeds: int = flag(2, "runs side by side, each with all of the betas", at_least=1)
+    seed: int = flag(0, "the first of them", at_least=0, at_most=2**31)
+
+    def __post_init__(self):
+        check(self)
+        arms(self)
+        each, count = looked(self)
+        if self.k >= each * count:
+            raise UsageError(f"--k={self.k} needs more than {each * count} test images")
+        if self.bins > each * count // 4:
+            raise UsageError(f"--bins={self.bins} are too many for {each * count} test images")
+        if self.train < 10**self.digits:
+            raise UsageError(
+                f"--train={self.train} images do not hold all {10**self.digits} numbers"
+            )
+        full = resolve(self)
+        if full.side < SIDES[self.data]:
+            raise UsageError(
+                f"--side={full.side} is less than the {SIDES[self.data]} pixels of {self.data}"
+            )
+        if full.side % full.pool:
+            raise UsageError(f"--pool={full.pool} does not divide the digits' side, {full.side}")
+
+
+PRESETS = {
+    "quick": {},
+    "paper": {
+        "data": "mnist",
+        "pool": 1,
+        "model": "conv",
+        "width": 50,
+        "features": 50,
+        "samples": 8,
+        "negatives": 1,
+        "matching": 0.5,
+        "lr": 1e-3,
+        "steps": 500_000,
+        "looked": 10_000,
+        "bins": 20,
+        "probes": 30,
+        "seeds": 5,
+    },
+}
+
+
+def arms(config: Config) -> dict[str, np.ndarray]:
+    """The embeddings of one seed, float32 [a]: a point, then hedged ones by growing beta.
+
+    `hedged` is 0 for the point, whose distribution has no spread and no prior.
+
+    Raises:
+        UsageError: a beta is no number, or negative.
+    """
+    betas = sorted({*numbers(config, "betas", at_least=0), config.beta})
+    return {
+        "beta": np.array([0.0, *betas], np.float32),
+        "hedged": np.array([0.0] + [1.0] * len(betas), np.float32),
+    }
+
+
+def names(config: Config) -> list[str]:
+    """What the arms are called, in their order."""
+    return [POINT] + [f"HIB, beta {beta:g}" for beta in arms(config)["beta"][1:].tolist()]
+
+
+def main_arm(config: Config) -> int:
+    """Which arm is held against the point: that of `--beta`."""
+    return 1 + int(np.argmin(np.abs(arms(config)["beta"][1:] - np.float32(config.beta))))
+
+
+def looked(config: Config) -> tuple[int, int]:
+    """How many test images of each number are looked at, and of how many numbers."""
+    each = max(10, config.looked // 10**config.digits)
+    return each, max(2, min(10**config.digits, config.looked // each))
+
+
+def resolve(config: Config) -> Config:
+    """The configuration with nothing left open."""
+    left: dict[str, Any] = {}
+    if config.side is None:
+        left["side"] = SIDES[config.data]
+    if config.pool is None:
+        left["pool"] = 2 if config.data == "mnist" else 1
+    return dataclasses.replace(config, **left) if left else config
