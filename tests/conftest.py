@@ -4,6 +4,9 @@ import gc
 import os
 import sys
 
+# A process of the tests has one core, and NumPy's threads would wait for one another on it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jaxlib
 
 # Eight virtual devices let the sharding tests run on any machine; this must precede jax's start.

@@ -1,6 +1,12 @@
-"""Marks that several files of tests use."""
+"""Marks and places that several files of tests use."""
+
+import os
+from pathlib import Path
 
 import pytest
+
+SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+"""Folder of the published files that tests of real data look at, where there is one."""
 
 
 def slow_but_first(names, values, ids=None):

@@ -48,13 +48,14 @@ def adapt(given: Embeddings) -> tuple[Case, np.ndarray]:
 
 def adapt_raw(given: Embeddings) -> tuple[Case, np.ndarray]:
     """The same, of which a direction, a covariance and correlations are to be had."""
+    run = adapt(given)
     if given.z.shape[1] < 2:
         raise DoesNotApply("needs two dimensions")
     if not np.all(np.any(given.z != 0, axis=1)):
         raise DoesNotApply("a zero vector has no direction")
     if np.all(given.z == given.z[:1]):
         raise DoesNotApply("all rows are equal")
-    return adapt(given)
+    return run
 
 
 def unit(z: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def adapt(given: Embeddings) -> Trained:
     z, labels = given.z[chosen] - np.mean(given.z[chosen], axis=0, keepdims=True), labels[chosen]
     means = np.stack([z[labels == k].mean(axis=0) for k in range(len(classes))])
     largest = np.max(np.abs(z @ means.T))
-    if largest == 0:
+    if largest == 0 or len(np.unique(means, axis=0)) < len(means):
         raise DoesNotApply("class means do not differ")
 
     def at(sharpness):

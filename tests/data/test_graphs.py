@@ -2,16 +2,14 @@
 
 import gzip
 import itertools
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlkit.data import graphs
 from rlkit.errors import DataError, UsageError
+from tests.marks import SHARED
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 REAL = SHARED / "graphs_hyperbolic"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason=f"no folder {REAL}")
 

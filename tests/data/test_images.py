@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.server
 import io
-import os
 import struct
 import tarfile
 import threading
@@ -15,8 +14,8 @@ import pytest
 
 from rlkit.data import images
 from rlkit.errors import DataError, UsageError
+from tests.marks import SHARED
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_real_files = pytest.mark.skipif(
     not (SHARED / "mnist").is_dir(),
     reason=f"no folder {SHARED / 'mnist'}; RLKIT_SHARED_DATA may name the folder above it",

@@ -1,8 +1,6 @@
 """N-digit images against loops; occlusion against its distribution."""
 
 import functools
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,8 @@ from scipy import stats
 
 from rlkit.data import images, ndigit, views
 from rlkit.errors import DataError, UsageError
+from tests.marks import SHARED
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SMALL = {"train": 1000, "test": 300, "side": 8}
 occlude = jax.jit(functools.partial(ndigit.occlude, probability=0.7))
 

@@ -37,7 +37,6 @@ TINY = {
 FLAGS = [f"--{name}={value}" for name, value in TINY.items()]
 
 
-
 def command(folder, *flags):
     return conformal.main([f"--out={folder}", "--quiet", "--checkpoint_every=0", *FLAGS, *flags])
 

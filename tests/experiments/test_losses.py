@@ -23,7 +23,6 @@ from rlkit.train.records import Records, read_arrays
 TINY = ("--batch_size=8", "--dim=4", "--width=8", "--steps=6", "--probes=3", "--seeds=2", "--k=3")
 TINY += ("--checkpoint_every=6",)  # one, at the end
 
-# One process makes the run that several tests look at.
 
 OWN = """
 import jax

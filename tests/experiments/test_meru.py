@@ -22,8 +22,6 @@ TINY = (
     *("--scenes=20", "--seeds=1", "--checkpoint_every=2"),
 )
 
-# One process makes the run that several tests look at.
-
 
 def command(folder, *flags):
     return meru.main([f"--out={folder}", "--quiet", *TINY, *flags])

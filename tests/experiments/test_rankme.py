@@ -30,8 +30,6 @@ TINY = (
     "--checkpoint_every=5",
 )
 
-# One process makes the run that several tests look at.
-
 
 def command(folder, *flags):
     return rankme.main([f"--out={folder}", "--quiet", *TINY, *flags])

@@ -19,8 +19,6 @@ from rlkit.plots import style
 from rlkit.train.app import Options
 from rlkit.train.records import Records
 
-# One process makes the run that several tests look at.
-
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):

@@ -1,8 +1,6 @@
 """Geometry of clouds: definitions by loops, published fixtures, invariances, edges, shards."""
 
 import itertools
-import os
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -18,8 +16,8 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import Ridge
 
 from rlkit.metrics import geometry, neighbors
+from tests.marks import SHARED
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 
 conformity = jax.jit(geometry.conformity)

@@ -1,8 +1,6 @@
 """Ranks against a loop over documents, the measures against their definitions and scikit-learn."""
 
 import itertools
-import os
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -14,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from rlkit.metrics import neighbors, retrieval
+from tests.marks import SHARED
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 
 ranks = jax.jit(retrieval.ranks, static_argnames=("distance", "ties", "block_size"))

@@ -2,10 +2,8 @@
 
 import io
 import json
-import os
 import re
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +12,10 @@ from scipy.stats import entropy
 from rlkit.errors import DataError, UsageError
 from rlkit.profile import inputs, moments, page, report, sections, tasks
 from rlkit.profile.report import Config, main
+from tests.marks import SHARED
 
 # One process makes the run that several tests look at.
 
-SHARED = Path(os.environ.get("RLKIT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 
 

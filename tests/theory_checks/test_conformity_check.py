@@ -1,18 +1,16 @@
-import os
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 from rlkit.theory import conformity as theory
 from rlkit.theory.checks import Embeddings, Verdict, judge, judge_embeddings
+from tests.marks import SHARED
 from tests.theory_checks.verdicts import named, verdict_on
 from theory_checks import conformity as checks
 
 IDENTITY = "conformity: an affine function of the cosine to the mean"
 RAW = "conformity: correlation with the cosine to the raw mean"
-CLIP = Path(os.environ.get("RLKIT_DATA_DIR", "")) / "embeddings_multimodal" / "features_clip.npy"
+CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
@@ -38,7 +36,7 @@ def test_a_correlation_bound_with_the_inverse_root_is_violated(monkeypatch):
     assert verdict_on(check).verdict == Verdict.VIOLATED
 
 
-@pytest.mark.skipif(not CLIP.is_file(), reason="RLKIT_DATA_DIR names no folder with CLIP's pairs")
+@pytest.mark.skipif(not CLIP.is_file(), reason=f"needs the CLIP embeddings, {CLIP}")
 @pytest.mark.parametrize("modality", [0, 1], ids=["images", "texts"])
 def test_real_images_and_texts(modality):
     z = np.load(CLIP)[modality].astype(float)

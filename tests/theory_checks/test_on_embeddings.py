@@ -2,15 +2,14 @@
 
 import functools
 import importlib
-import os
 import pkgutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import theory_checks
 from rlkit.theory.checks import Embeddings, Verdict
+from tests.marks import SHARED
 from tests.theory_checks.verdicts import named, verdict_on_embeddings
 
 MODULES = sorted(
@@ -18,7 +17,7 @@ MODULES = sorted(
     for info in pkgutil.iter_modules(theory_checks.__path__)
     if not info.name.startswith("_")
 )
-CLIP = Path(os.environ.get("RLKIT_DATA_DIR", "")) / "embeddings_multimodal" / "features_clip.npy"
+CLIP = SHARED / "embeddings_multimodal" / "features_clip.npy"
 HOLDS, VACUOUS, FAILS = Verdict.HOLDS, Verdict.VACUOUS, Verdict.ASSUMPTION_FAILS
 
 
@@ -240,7 +239,7 @@ def test_words_that_are_too_long_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CLIP.is_file(), reason="RLKIT_DATA_DIR names no folder with CLIP's pairs")
+@pytest.mark.skipif(not CLIP.is_file(), reason=f"needs the CLIP embeddings, {CLIP}")
 def test_real_images_and_texts():
     images, texts = np.load(CLIP)[:, ::2].astype(float)
     for check in adapting():
