@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pkgutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import theory_checks
 from rlkit.theory.checks import Embeddings, Verdict
 from tests.marks import SHARED
 from tests.theory_checks.verdicts import named, verdict_on_embeddings
+from theory_checks._readme import readme
 
 MODULES = sorted(
     info.name
@@ -141,6 +143,13 @@ def test_every_check_has_all_its_words():
         words = (check.predicted, check.measured, check.broken, *check.symbols.values())
         assert check.symbols, check.name
         assert all(word.strip() == word != "" for word in words), check.name
+
+
+def test_the_page_is_that_of_the_checks():
+    """Else: python -m theory_checks --readme > theory_checks/README.md."""
+    modules = {name: importlib.import_module(f"theory_checks.{name}") for name in MODULES}
+    page = Path(theory_checks.__path__[0]) / "README.md"
+    assert page.read_text() == readme(modules)
 
 
 @pytest.mark.parametrize("kind", KINDS)
