@@ -73,6 +73,7 @@ def test_views_are_related_and_labels_are_those_of_pairs():
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_reported(monkeypatch, tmp_path, capsys):
     """Processes of their own, at a tiny size, without other libraries."""
     monkeypatch.setattr(losses, "CASES", TINY)

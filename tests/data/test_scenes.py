@@ -93,6 +93,7 @@ def content(scene, level):
 # --- captions ---
 
 
+@pytest.mark.slow
 def test_captions_are_those_of_the_grammar(row, grid):
     for i in range(N):
         said = scenes.words(row.tokens[i])

@@ -50,6 +50,7 @@ def finished(tmp_path_factory):
     return folder / "conformal" / "one", out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_task_and_every_method(finished):
     folder, printed = finished
     records = Records(folder)
@@ -74,6 +75,7 @@ def test_a_run_measures_every_task_and_every_method(finished):
         assert (folder / file).exists()
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused(finished, capsys):
     assert command(finished[0].parents[1], "--name=one", "--dim=5") == 2
     assert "--dim is 5 but was 4" in capsys.readouterr().err
@@ -87,6 +89,7 @@ def test_the_same_flags_give_the_same_numbers(finished, tmp_path):
         assert (again / file).read_bytes() == (finished[0] / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_figure_and_summary_come_from_the_records_alone(finished):
     records = Records(finished[0])
     assert json.loads(json.dumps(records.summary)) == records.summary
@@ -214,6 +217,7 @@ def test_a_map_that_reorders_ends_the_run():
         conformal._hold_rankings(counts | {"sqrt/swapped": [np.array(0), np.array(1)]})
 
 
+@pytest.mark.slow
 def test_claims_follow_the_numbers(finished):
     """Turned the other way round, each verdict is the other one."""
     records = Records(finished[0])

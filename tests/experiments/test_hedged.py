@@ -46,6 +46,7 @@ def finished(tmp_path_factory):
 # --- a run ---
 
 
+@pytest.mark.slow
 def test_a_run_records_every_embedding_over_time(finished):
     folder, _ = finished
     records = Records(folder)
@@ -63,6 +64,7 @@ def test_a_run_records_every_embedding_over_time(finished):
         assert (folder / file).exists()
 
 
+@pytest.mark.slow
 def test_the_test_images_are_all_measured_by_all_runs(finished):
     images = read_arrays(finished[0] / "images.npz")
     assert np.unique(images["numbers"], return_counts=True)[1].tolist() == [10] * 10
@@ -84,6 +86,7 @@ def test_the_test_images_are_all_measured_by_all_runs(finished):
     assert np.ptp(images["mismatch/corrupted"][:, 1], axis=-1).min() > 1e-6
 
 
+@pytest.mark.slow
 def test_the_summary_is_that_of_the_records(finished):
     records = Records(finished[0])
     summary = records.summary
@@ -103,6 +106,7 @@ def test_the_summary_is_that_of_the_records(finished):
     assert list(summary["area"]["of"]) == ["HIB, beta 0.0001", "HIB, beta 1"]
 
 
+@pytest.mark.slow
 def test_the_tables_say_what_hedging_gains(finished):
     folder, printed = finished
     for words in ("point", "HIB, beta 0.0001", "held here", "unverified", "hedging gains"):
@@ -111,6 +115,7 @@ def test_the_tables_say_what_hedging_gains(finished):
     assert f"figure: {folder / 'figure.png'}" in printed
 
 
+@pytest.mark.slow
 def test_the_figure_comes_from_the_files_alone(finished):
     figure = hedged.figure(Records(finished[0]))
     assert len(figure.axes) == 6
@@ -118,6 +123,7 @@ def test_the_figure_comes_from_the_files_alone(finished):
         assert panel.get_title(loc="left")
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused(finished, capsys):
     assert command(finished[0].parents[1], "--name=a", "--beta=1") == 2
     assert "--beta is 1.0 but was 0.0001" in capsys.readouterr().err
@@ -327,6 +333,7 @@ def test_uncertainty_that_knows_the_errors_is_found_to():
     assert of["knn_kendall"] == stats.kendalltau(np.arange(5), of["knn"]).statistic
 
 
+@pytest.mark.slow
 def test_claims_and_verdict_follow_the_numbers(finished):
     records = Records(finished[0])
     config, summary = hedged.Config(**records.config), records.summary

@@ -86,6 +86,7 @@ def mine(tmp_path_factory):
 # --- a run ---
 
 
+@pytest.mark.slow
 def test_a_run_has_every_part_its_claims_and_its_figure(finished):
     folder, printed = finished
     summary = Records(folder).summary
@@ -102,6 +103,7 @@ def test_a_run_has_every_part_its_claims_and_its_figure(finished):
     assert len(isotropy.figure(Records(folder)).axes) == 4
 
 
+@pytest.mark.slow
 def test_the_records_are_those_of_the_encoders(finished):
     records = Records(finished[0])
     assert records.steps.tolist() == [0, 1, 2]
@@ -125,6 +127,7 @@ def test_lists_of_people_are_used_where_they_are(finished):
         assert len(of[method]["sts"]) == 1
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused(finished, data, capsys):
     folder, _ = finished
     same = (f"--data_dir={data}", "--text=text.txt", "--name=a", "--parts=design")
@@ -132,6 +135,7 @@ def test_other_flags_are_refused(finished, data, capsys):
     assert "--parts is design but was None" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_vectors_of_ones_own(finished, mine, tmp_path, monkeypatch):
     monkeypatch.setattr(style, "save", lambda *_: None)
     flags = ["--seeds=2", f"--embeddings={mine / 'z.npy'}", f"--labels={mine / 'y.npy'}"]
@@ -154,6 +158,7 @@ def test_vectors_of_ones_own(finished, mine, tmp_path, monkeypatch):
     assert "yours" in printed
 
 
+@pytest.mark.slow
 def test_without_labels_there_are_no_errors(finished, mine, tmp_path, monkeypatch):
     monkeypatch.setattr(style, "save", lambda *_: None)
     folder, printed = finish(tmp_path, f"--embeddings={mine / 'z.npy'}", "--parts=truncation")

@@ -116,6 +116,7 @@ def test_an_own_function_trains_like_the_librarys_of_the_same_formula(finished):
         np.testing.assert_allclose(mine, librarys, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_flags_go_on_and_other_flags_are_refused(finished, own, capsys):
     folder, printed = finished
     before = measured(folder)
@@ -158,6 +159,7 @@ def test_the_pixels_stand_beside_the_embeddings(finished):
     assert f"{pixels['neighbours']:.3f}" in printed
 
 
+@pytest.mark.slow
 def test_a_loss_that_breaks_down_is_named_with_the_step(finished, own, tmp_path, capsys):
     """And what ran before it is what it is in other company."""
     assert command(tmp_path, f"--losses=alignment,{own}:undefined", "--name=c") == 1

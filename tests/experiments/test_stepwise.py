@@ -127,6 +127,7 @@ def test_spectral_loss_on_digits_claims_no_prediction(study):
     assert "modes" not in summary
 
 
+@pytest.mark.slow
 def test_steps_too_coarse_for_the_flow_do_not_hold(study):
     """The study can say no: plain descent at the Runge-Kutta step lags by more than 3 percent."""
     config = stepwise.Config(data="gaussian", dim=3, optimizer="sgd", lr=0.05, seeds=1)
@@ -157,6 +158,7 @@ def test_what_is_not_gradient_flow_on_fixed_pairs_gets_no_prediction(study):
 # --- networks ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "loss"), [("mlp", "vicreg"), pytest.param("conv", "simclr", marks=pytest.mark.slow)]
 )
@@ -253,6 +255,7 @@ def test_embeddings_are_compared_as_they_are_while_small_and_by_the_batch_norm_w
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_same_flags_go_on_wherever_the_data_lies_and_other_flags_are_refused(finished, capsys):
     folder = finished / "stepwise" / "a"
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix in (".jsonl", ".npz")}

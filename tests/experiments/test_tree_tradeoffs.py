@@ -184,6 +184,7 @@ def measured(tmp_path_factory):
     return folder / "hyperbolicity" / "some", out.getvalue()
 
 
+@pytest.mark.slow
 def test_known_deltas(measured):
     folder, printed = measured
     summary = Records(folder).summary

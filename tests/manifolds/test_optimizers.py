@@ -26,6 +26,7 @@ def some_points(case, manifold, count, seed=0):
 # --- dense ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @curved
 def test_momentum_alone_goes_on_along_the_geodesic(case, x64):
     """With factor 1 and no further gradient, step i ends at exp(i v): it was carried along."""

@@ -287,6 +287,7 @@ def test_derivatives_are_finite_at_every_edge(case, derivatives):
         np.testing.assert_array_equal(np.isfinite(leaf), True)
 
 
+@pytest.mark.slow
 @slow_but_first("manifold", [Lorentz(), PoincareBall(), Sphere()])
 def test_second_derivatives_of_lengths_are_finite_at_every_edge(manifold):
     """Of what losses are made of; those of all methods are a slow test."""

@@ -11,6 +11,7 @@ from theory_checks import trees as checks
 from theory_checks.__main__ import main
 
 
+@pytest.mark.slow
 def test_the_theorems_hold_and_their_controls_are_rejected(tmp_path):
     assert main(["--only=trees", "--seeds=1", f"--out={tmp_path}"]) == 0
     found = json.loads((tmp_path / "results.json").read_text())["checks"]

@@ -189,6 +189,7 @@ def test_a_run_killed_before_it_had_begun_is_begun_again(tmp_path, left):
     assert go(tmp_path, "--steps=2") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_overwrite_that_was_killed_leaves_no_checkpoint_without_its_records(
     tmp_path, finished, monkeypatch, removed
@@ -284,6 +285,7 @@ def _events(file):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_scalars(tmp_path, finished):
     assert go(tmp_path, "--tensorboard") == 0
     (file,) = (tmp_path / "study" / "a" / "tensorboard").iterdir()

@@ -128,6 +128,7 @@ def test_a_state_that_lies_over_devices_stays_there():
     assert mesh.over_seeds(mesh.replicate(for_seeds(init, 4), mesh.parse("data:2"))) is None
 
 
+@pytest.mark.slow
 def test_every_core_becomes_a_device():
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS")
