@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN = .venv/bin
 WORKERS ?= 2
+# What one process of the tests has compiled of this package, the others need not.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-fast test-slow lint format figures lock clean
 .DEFAULT_GOAL := demo
@@ -19,13 +21,13 @@ demo: .venv/ready ## the main result on scikit-learn's digits: predicted and mea
 	$(BIN)/python -m experiments.stepwise --quiet
 
 test: lint ## what CI runs: lint, import contracts, all tests but the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-fast: .venv/ready ## the library alone, without notebooks and whole experiments
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" tests/losses tests/metrics tests/theory tests/data
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests/losses tests/metrics tests/theory tests/data
 
 test-slow: .venv/ready ## the rest, and random tests on many more examples: a nightly job's
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or hypothesis" --hypothesis-profile=thorough
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "slow or hypothesis" --hypothesis-profile=thorough
 
 lint: .venv/ready
 	$(BIN)/ruff check .
