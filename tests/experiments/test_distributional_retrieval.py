@@ -51,6 +51,7 @@ def finished(tmp_path_factory):
 # --- a run ---
 
 
+@pytest.mark.slow
 def test_a_run_searches_by_every_scorer_and_says_what_it_found(finished):
     folder, printed = finished
     records, summary = Records(folder), Records(folder).summary
@@ -68,6 +69,7 @@ def test_a_run_searches_by_every_scorer_and_says_what_it_found(finished):
         assert (folder / file).exists()
 
 
+@pytest.mark.slow
 def test_mrr_is_that_of_the_ranks_of_single_queries(finished):
     known = found.queries(Records(finished[0]))
     assert known["area"].shape == known["document"].shape == (24,)
@@ -79,6 +81,7 @@ def test_mrr_is_that_of_the_ranks_of_single_queries(finished):
         np.testing.assert_allclose(records.scalar(f"{scorer}/mrr")[-1], by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_index_is_exact_and_the_printed_formula_is_not(finished):
     random = Records(finished[0]).summary["random"]
     assert random["least"]["exact, float64"] == random["least"]["exact, float32"] == 1
@@ -87,6 +90,7 @@ def test_the_index_is_exact_and_the_printed_formula_is_not(finished):
     assert random["finite"] == [1]
 
 
+@pytest.mark.slow
 def test_figure_and_summary_come_from_the_records_alone(finished):
     records = Records(finished[0])
     assert json.loads(json.dumps(records.summary)) == records.summary
@@ -96,6 +100,7 @@ def test_figure_and_summary_come_from_the_records_alone(finished):
         assert panel.get_title(loc="left")
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused(finished, capsys):
     assert command(finished[0].parents[1], "--name=one", "--beta=5") == 2
     assert "--beta is 5.0 but was 1.0" in capsys.readouterr().err

@@ -51,6 +51,7 @@ def finished(tmp_path_factory):
 # --- a run ---
 
 
+@pytest.mark.slow
 def test_a_run_records_every_measure_of_every_cell_over_time(finished):
     folder, _ = finished
     records = Records(folder)
@@ -67,6 +68,7 @@ def test_a_run_records_every_measure_of_every_cell_over_time(finished):
         assert (folder / file).exists()
 
 
+@pytest.mark.slow
 def test_the_summary_holds_every_group_and_run(finished):
     summary = Records(finished[0]).summary
     assert set(summary["selection"]) == set(summary["phases"]) == {"vicreg"}
@@ -79,6 +81,7 @@ def test_the_summary_holds_every_group_and_run(finished):
     assert overall["rankme"]["accuracy"] == pytest.approx(last[[0, 1], chosen].mean())
 
 
+@pytest.mark.slow
 def test_the_tables_say_who_chose_what_and_whether_that_is_enough(finished):
     folder, printed = finished
     for words in (*found.MEASURES.values(), "oracle", "random", "held here", *found.SHAPES[:2]):
@@ -87,6 +90,7 @@ def test_the_tables_say_who_chose_what_and_whether_that_is_enough(finished):
     assert f"figure: {folder / 'figure.png'}" in printed
 
 
+@pytest.mark.slow
 def test_the_figure_comes_from_the_files_alone(finished):
     figure = rankme.figure(Records(finished[0]))
     assert len(figure.axes) == 6
@@ -94,6 +98,7 @@ def test_the_figure_comes_from_the_files_alone(finished):
         assert panel.get_title(loc="left")
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused(finished, capsys):
     folder, _ = finished
     before = measured_in(folder)
@@ -111,6 +116,7 @@ def test_the_same_flags_go_on(finished, capsys):
     assert measured_in(folder) == before
 
 
+@pytest.mark.slow
 def test_noise_on_the_embeddings_raises_their_rank(finished):
     for control in Records(finished[0]).summary["control"].values():
         assert control["rankme"][-1] > control["rankme"][0]
@@ -294,6 +300,7 @@ def test_phases_compare_accuracy_at_the_peak_with_the_end():
     assert found.phases(rank[:, :, 1:], accuracy[:, :, 1:])["at_peak"] is None
 
 
+@pytest.mark.slow
 def test_the_command_says_when_the_choice_is_not_good_enough(finished):
     summary = Records(finished[0]).summary
     for shares, says, held in (

@@ -516,7 +516,7 @@ def test_contrastive_kernel_is_the_papers():
 
 
 def test_z_of_the_published_example():
-    # The reference used just above, at the fact sheet's numbers.
+    # The reference used just above, at a worked example.
     k_xx, k_xy, k_yy = blocks(np.array([[2.0, 0], [0, 1]]), np.array([[1.5, 0.5], [-0.5, 1]]))
     root, _ = stepwise._kernel_roots(k_xx, k_xy, k_yy, 1e-10)
     z = root @ contrastive_kernel(k_xx, k_xy, k_yy) @ root
