@@ -20,7 +20,7 @@ from rlkit.losses.contrastive import softmax
 from rlkit.losses.similarity import cosine, squared_euclidean
 from rlkit.theory import collapse_dynamics as theory
 from rlkit.theory import stepwise
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 from rlkit.train.state import create
 from rlkit.train.updates import flow
 
@@ -62,7 +62,7 @@ FLOW_STEPS, FLOW_RECORDS = 960, 8
 
 def draw_flow(key, case: Flow) -> Trajectory:
     """Gradient flow on the library's loss, from an aligned start."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     q = np.linalg.qr(rng.normal(size=(N, 2 * M)))[0] * np.sqrt(N)
     v, other, u = (np.linalg.qr(rng.normal(size=(M, M)))[0] for _ in range(3))
     shared = (q[:, :M] * np.array(case.shared)[None, :]) @ v.T
@@ -180,7 +180,7 @@ class Force:
 
 def draw_force(key, case: Views) -> Force:
     """A random W and the library's gradient there."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     pairs = _views(rng, case)
     w = case.scale * rng.normal(size=(M, M))
     similarity = {"distance": _by_distance, "cosine": cosine}[case.similarity]
@@ -260,7 +260,7 @@ def _drift_of_contrast(pairs, products: np.ndarray, rest: np.ndarray) -> np.ndar
 
 def draw_rates(key, case: Views) -> Run:
     """One layer, until its fastest direction has grown tenfold."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     pairs = _views(rng, case)
     rest = theory.contrast_at_rest(*pairs)
     rates, v = np.linalg.eigh(rest)
@@ -298,7 +298,7 @@ class Deep:
 
 def draw_deep(key, case: Deep) -> Run:
     """Until three tenths of the time at which theory would have them infinite are left."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     pairs = _views(rng, case)
     rest = theory.contrast_at_rest(*pairs)
     rates, v = (a[..., ::-1] for a in np.linalg.eigh(rest))

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlkit.losses import hyperbolic
 from rlkit.manifolds import Lorentz, PoincareBall
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 CONES = "Ganea, Becigneul and Hofmann 2018 [ganea2018cones]"
 MODELS = "Nickel and Kiela 2018 [nickel2018lorentz]"
@@ -56,7 +56,7 @@ N = 400
 
 def draw(key, case: Case) -> Chain:
     """Half of the points lie on the edges of the cones, and half of the chains in one plane."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     length = 2 * case.k * case.inner * (case.outer / case.inner) ** rng.uniform(size=(N, 1))
     x = length * _unit(rng.normal(size=(N, case.dim)))
     sideways = rng.normal(size=(N, case.dim))

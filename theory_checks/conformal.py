@@ -14,7 +14,7 @@ import numpy as np
 from rlkit.data import images
 from rlkit.metrics import conformal, powerset
 from rlkit.theory import conformal as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "Vovk, Gammerman and Shafer 2005 [vovk2005algorithmic]"
 EPSILONS = (0.05, 0.1, 0.2)
@@ -46,7 +46,7 @@ class Split:
 
 def draw(key, case: Case) -> Split:
     """Independent splits."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     size = (case.splits, case.n + case.m)
     if case.scores == "normal":
         scores = rng.normal(size=size)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlkit.metrics import geometry
 from rlkit.theory import conformity as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "Levi and Gilboa 2025 [levi2025double]"
 EPS = np.finfo(float).eps
@@ -30,7 +30,7 @@ class Case:
 
 def draw(key, case: Case) -> tuple[Case, np.ndarray]:
     """Embeddings [n d] as an encoder gives them: not normalised."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     axes = np.exp(0.5 * rng.normal(size=(1, case.d)))
     z = rng.normal(size=(case.n, case.d))
     z *= axes / np.linalg.norm(z, axis=1, keepdims=True) / np.sqrt(np.mean(axes**2))

@@ -7,13 +7,12 @@ vectors; cosines are the library's.
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlkit.losses.similarity import cosine
 from rlkit.theory import cosine_ambiguity as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Steck, Ekanadham and Kallus 2024 [steck2024cosine]"
 EPS = np.finfo(float).eps
@@ -51,7 +50,7 @@ class Factorised:
 
 def draw(key, case: Case) -> Factorised:
     """X with a geometric spectrum from 5, clear of lambda; its factors; and a random D."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     u = np.linalg.qr(rng.normal(size=(case.users, case.items)))[0]
     v = np.linalg.qr(rng.normal(size=(case.items, case.items)))[0]
     x = (u * (5 * RATIO ** np.arange(case.items))[None, :]) @ v.T

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlkit.losses import alignment
 from rlkit.theory import decoupled_uniformity as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "Dufumier et al. 2023 [dufumier2023integrating]"
 EPS = np.finfo(float).eps
@@ -30,10 +30,6 @@ def _loss(views):
 @jax.jit
 def _kernel_loss(views, kernel, lambda_):
     return alignment.decoupled_uniformity(views, kernel=kernel, lambda_=lambda_)
-
-
-def _generator(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- the optimum ---------------------------------------------------------------------------------
@@ -114,7 +110,7 @@ class Shared:
 
 def chain(key, case: Chains) -> Shared:
     """Each image has a view of its own and one in common with each neighbour in the chain."""
-    rng = _generator(key)
+    rng = generator(key)
 
     def scattered(centre):
         z = centre + case.scatter * rng.normal(size=case.dim)
@@ -213,7 +209,7 @@ def group(key, case: Joined) -> Estimated:
 
 
 def _estimate(key, case: Joined, within: float) -> Estimated:
-    rng = _generator(key)
+    rng = generator(key)
     labels = np.repeat(np.arange(case.classes), case.images)
     n = len(labels)
     places = 10 * np.eye(case.classes)[labels]

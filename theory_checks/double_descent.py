@@ -6,11 +6,10 @@ distance between coefficients), so only the examples are sampled.
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from rlkit.theory import double_descent as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 HASTIE = "Hastie et al. 2022 [hastie2022surprises]"
 NAKKIRAN = "Nakkiran et al. 2020 [nakkiran2020deep]"
@@ -48,7 +47,7 @@ class Errors:
 
 def draw(key, case: Case) -> Errors:
     """All widths see the same examples and labels."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     x = rng.normal(size=(case.trials, case.n, case.total))
     beta = rng.normal(size=(case.trials, case.total, 1))
     beta *= np.sqrt(case.signal) / np.linalg.norm(beta, axis=1, keepdims=True)
@@ -119,7 +118,7 @@ class Complexity:
 
 def _draw_complexity(key, case: Complexity):
     """Mean training errors on 1, 2, ... examples, to twice as many as are predicted."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     most = int(2 * case.p / (1 - case.eps / case.noise))
     x = rng.normal(size=(case.trials, most, case.p))
     beta = rng.normal(size=(case.trials, case.p, 1)) / np.sqrt(case.p)
@@ -179,7 +178,7 @@ class Voted:
 
 
 def _draw_votes(key, case: Votes) -> Voted:
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     true = np.arange(case.n) % 2
     label = np.where(rng.uniform(size=case.n) < case.flip, 1 - true, true)
     features = rng.normal(size=(case.n, 4))

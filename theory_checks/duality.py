@@ -12,16 +12,12 @@ import numpy as np
 
 from rlkit.losses import alignment, redundancy
 from rlkit.theory import duality
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 from rlkit.theory.spectral_contrastive import graph_of_pairs
 
 GARRIDO = "Garrido et al. 2023 [garrido2023duality]"
 BALESTRIERO = "Balestriero and LeCun 2022 [balestriero2022contrastive]"
 EPS = np.finfo(float).eps
-
-
-def _generator(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- criteria ------------------------------------------------------------------------------------
@@ -67,7 +63,7 @@ def _criteria(z, other, weight):
 
 def measure(key, case: Random) -> Measured:
     """Views with a common part."""
-    rng = _generator(key)
+    rng = generator(key)
     common, first, second = rng.normal(size=(3, case.n, case.d))
     z, other = common + first / 2 + 0.5, common + second / 2 + 0.5
     if case.centred:
@@ -217,7 +213,7 @@ def _bridged(rng, case: Graph, bridge: float):
 
 def align(key, case: Graph) -> Solved:
     """Sampled pairs; free features, trained by plain descent."""
-    rng = _generator(key)
+    rng = generator(key)
     first, second = _bridged(rng, case, case.bridge)
     nodes = case.cliques * case.size
     start = rng.normal(size=(nodes, case.d))
@@ -237,7 +233,7 @@ def correlate(key, case: Graph) -> Solved:
     first, second = first[kept], second[kept]
     w = graph_of_pairs(first, second, nodes)
     selves = np.repeat(np.arange(nodes), case.selves)
-    start = _generator(key).normal(size=(nodes, case.d))
+    start = generator(key).normal(size=(nodes, case.d))
     first, second = (np.concatenate([index, selves]) for index in (first, second))
     return Solved(case, w, float(_descend_barlow(start, first, second)))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlkit.metrics import isotropy, rank
 from rlkit.theory import effective_ranks as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 EPS = np.finfo(float).eps
 N, D = 200, 24
@@ -39,7 +39,7 @@ class Embedded:
 
 def draw(key, case: Case) -> Embedded:
     """Random singular vectors, the left ones orthogonal to (1, ..., 1)."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     k = np.arange(1.0, D + 1)
     singular = {
         "decay": k**-case.power,

@@ -9,12 +9,11 @@ the theory of low-rank matrices in noise, which is what is checked.
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 from scipy import linalg
 
 from rlkit.theory import factor_width as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 BENAYCH = "Benaych-Georges and Nadakuditi 2012, Section 3.1 [benaych2012singular]"
 GAVISH = "Gavish and Donoho 2014 [gavish2014optimal]"
@@ -62,7 +61,7 @@ SHARES = np.array([0.5, 0.27, 0.12, 0.06, 0.03, 0.01, 0.006, 0.004])
 
 def draw(key, case: Case) -> Ratings:
     """The truth and its ratings; four checks look at the same decomposition."""
-    return _ratings(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _ratings(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=64)

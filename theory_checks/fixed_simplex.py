@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from rlkit.theory import fixed_simplex as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 SOURCE = "Biondi et al. 2024 [biondi2024stationary]"
 EPS = np.finfo(float).eps
@@ -41,7 +41,7 @@ class Models:
 
 def draw(key, case: Case) -> Models:
     """Trains the old model on 5 classes and the new one on all 10, from starts of their own."""
-    return _models(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _models(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=64)  # four checks look at the same models

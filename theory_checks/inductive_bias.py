@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from rlkit.theory import inductive_bias as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Boopathy et al. 2024 [boopathy2024exact]"
 SIGMAS = 5
@@ -42,7 +42,7 @@ class Hypotheses:
 
 def draw(key, case: Case) -> Hypotheses:
     """Each test input is cos(a) times a training input plus sin(a) times a direction of its own."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     m = case.tests
     truth = rng.normal(size=2 * m)
     train, test = np.eye(2 * m)[:m], np.cos(case.angle) * np.eye(2 * m)[:m]
@@ -117,7 +117,7 @@ class Boolean:
 
 def _draw_boolean(key, case: Boolean):
     """All functions as rows [functions 2^bits], those that fit, and their mistakes elsewhere."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     size = 2**case.bits
     functions = (np.arange(2**size)[:, None] >> np.arange(size)[None]) & 1
     if case.space == "symmetric":

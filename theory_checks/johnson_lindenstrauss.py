@@ -3,20 +3,15 @@
 import dataclasses
 import math
 
-import jax
 import numpy as np
 import scipy.spatial
 
 from rlkit.theory import johnson_lindenstrauss as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "Dasgupta and Gupta 2003 [dasgupta2003elementary]"
 DELTA = 1e-9
 """How often a true statement may come out as violated, per verdict."""
-
-
-def _rng(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- many distances ------------------------------------------------------------------------------
@@ -34,7 +29,7 @@ class Cloud:
 
 def cloud(key, case: Cloud) -> tuple[Cloud, np.ndarray]:
     """By how much, as a share, every squared distance changes: clusters, and pairs far apart."""
-    rng = _rng(key)
+    rng = generator(key)
     x = rng.normal(size=(case.n, 300)) * 10 ** rng.uniform(-2, 1, size=(case.n, 1))
     return case, _projected(rng, x, case.used or case.k)
 
@@ -95,7 +90,7 @@ def _decaying(rng, n: int) -> np.ndarray:
 
 def products(key, case: Repeated) -> tuple[Repeated, np.ndarray, np.ndarray]:
     """Two vectors [d 2], and their sketched inner products [times]."""
-    rng = _rng(key)
+    rng = generator(key)
     x = _decaying(rng, 2)
     sketched = _sketched(rng, case, x)
     return case, x, np.sum(sketched[..., 0] * sketched[..., 1], axis=1)
@@ -103,13 +98,13 @@ def products(key, case: Repeated) -> tuple[Repeated, np.ndarray, np.ndarray]:
 
 def lengths(key, case: Repeated) -> tuple[Repeated, np.ndarray]:
     """Squared lengths [times] of the sketches of a unit vector."""
-    rng = _rng(key)
+    rng = generator(key)
     return case, np.sum(_sketched(rng, case, _decaying(rng, 1))[..., 0] ** 2, axis=1)
 
 
 def failures(key, case: Repeated) -> tuple[Repeated, np.ndarray]:
     """Whether [times] some squared distance of n points changes by more than eps."""
-    rng = _rng(key)
+    rng = generator(key)
     x = rng.normal(size=(D, case.n))
     i, j = np.triu_indices(case.n, 1)
     before = np.sum((x[:, i] - x[:, j]) ** 2, axis=0)

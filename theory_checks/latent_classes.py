@@ -17,7 +17,7 @@ from rlkit.data import images
 from rlkit.losses import contrastive
 from rlkit.losses.similarity import cosine
 from rlkit.theory import latent_classes
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 from rlkit.theory.latent_classes import Split
 
 SOURCE = "Arora et al. 2019 [arora2019theoretical]"
@@ -72,10 +72,6 @@ class Drawn:
         return latent_classes.collision_probability(self.rho, k=self.case.k)
 
 
-def _generator(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
-
-
 def _clusters(rng, case: Case) -> tuple[np.ndarray, np.ndarray]:
     centres = rng.normal(size=(len(RHO), case.dim))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
@@ -85,7 +81,7 @@ def _clusters(rng, case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(key, case: Case) -> Drawn:
     """Points around their centres."""
-    features, labels = _clusters(_generator(key), case)
+    features, labels = _clusters(generator(key), case)
     return _measured(case, features, labels, RHO)
 
 
@@ -199,7 +195,7 @@ class Chosen:
 
 def search(key, case: Search) -> Chosen:
     """Random linear maps to the circle, or what is left of them after normalisation."""
-    rng = _generator(key)
+    rng = generator(key)
     points = Case(scatter=case.scatter, points=4, dim=5)
     x, labels = _clusters(rng, points)
     if case.split:
@@ -261,7 +257,7 @@ class Counted:
 
 def count(key, case: Collisions) -> Counted:
     """Positives and negatives independent, but for those that are stuck."""
-    rng = _generator(key)
+    rng = generator(key)
     positive = rng.choice(len(RHO), size=(case.draws, 1), p=RHO)
     negative = rng.choice(len(RHO), size=(case.draws, case.k), p=RHO)
     negative = np.where(rng.uniform(size=negative.shape) < case.stuck, positive, negative)

@@ -6,11 +6,10 @@ network; tokens are independent of the attention, or those that made it.
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from rlkit.theory import length_collapse as theory
-from rlkit.theory.checks import Check, Embeddings
+from rlkit.theory.checks import Check, Embeddings, generator
 
 SOURCE = "Zhou et al. 2025 [zhou2025length]"
 DERIVED = f"derived here, for {SOURCE}"
@@ -43,7 +42,7 @@ class Layer:
 
 def draw(key, case: Case) -> Layer:
     """Attention, and the tokens that go through it."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     tokens = 1 + rng.normal(size=(case.n, case.rank or case.d))
     if case.rank:
         queries, keys = rng.normal(size=(case.n, case.rank)), tokens - 1
@@ -162,7 +161,7 @@ class Pooled:
 
 def _draw_pooled(key, case: Pooled):
     """Mean tokens [texts d]; the common mean has length sqrt(d) / 4, the noise variance 1."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     tokens = rng.normal(size=(case.texts, case.n, case.d))
     tokens += case.topic * rng.normal(size=(case.texts, 1, case.d))
     tokens[..., 0] += np.sqrt(case.d) / 4

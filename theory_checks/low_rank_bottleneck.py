@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from rlkit.theory import low_rank_bottleneck as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Bhojanapalli et al. 2020, Theorem 1 [bhojanapalli2020lowrank]; exact here"
 EPS = np.finfo(float).eps
@@ -43,7 +43,7 @@ class Head:
 
 def draw(key, case: Case) -> Head:
     """Logits of that rank, which are then centred; the columns of X are well conditioned."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     logits = rng.normal(size=(case.n, case.rank)) @ rng.normal(size=(case.rank, case.n))
     logits *= 2 / np.std(logits)
     logits -= np.mean(logits, axis=0, keepdims=True)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from rlkit.data import images
 from rlkit.theory import neural_collapse as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, seed_of
 
 PAPYAN = "Papyan, Han and Donoho 2020 [papyan2020prevalence]; derived here"
 EPS = np.finfo(float).eps
@@ -82,7 +82,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 def draw(key, case: Case) -> Trained:
     """Trains the network; four checks look at the same one."""
-    return _trained(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _trained(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=32)

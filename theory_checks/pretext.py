@@ -10,14 +10,10 @@ import jax
 import numpy as np
 
 from rlkit.theory import pretext
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Lee et al. 2021 [lee2021predicting]"
 EPS = np.finfo(float).eps
-
-
-def _generator(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -47,7 +43,7 @@ class Joint:
 
 def tabulate(key, case: Table) -> Joint:
     """P(y, x1, x2), with values of X2 in R^d2."""
-    rng = _generator(key)
+    rng = generator(key)
     prior = rng.dirichlet(np.full(case.k, 5.0))
     first = rng.dirichlet(np.ones(case.n1), size=case.k)
     second = rng.dirichlet(np.full(case.n2, 0.3), size=case.k)
@@ -112,7 +108,7 @@ class Covariances:
 
 def mix(key, case: Gaussian) -> Covariances:
     """Random loadings and a random covariance of Y."""
-    rng = _generator(key)
+    rng = generator(key)
     b1 = rng.normal(size=(case.d1, case.k)) / np.sqrt(case.k)
     b2 = rng.normal(size=(case.d2, case.k))
     if case.blind:
@@ -168,7 +164,7 @@ class Fitted:
 def fit(key, case: Gaussian) -> Fitted:
     """Least squares on labels drawn afresh in every trial."""
     run = mix(key, case)
-    rng = _generator(jax.random.fold_in(key, 1))
+    rng = generator(jax.random.fold_in(key, 1))
     covariance = run.s_yy - run.target @ run.target.T
     spread = np.linalg.cholesky(covariance)
     found = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from rlkit.losses import probabilistic as losses
 from rlkit.theory import probabilistic as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 HEDGED = "Oh et al. 2019 [oh2019hedged]"
 MULTIVARIATE = "Zamani and Bendersky 2023 [zamani2023multivariate]"
@@ -56,7 +56,7 @@ PAIRS, DRAWS = 8, 2000
 
 def draw_pairs(key, case: Pairs) -> Sampled:
     """Draws means, deviations, and the samples of both inputs."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     means = rng.normal(size=(2, PAIRS, case.dim))
     means[1, 0] = means[0, 0]  # a pair of one mean
     deviations = case.spread * rng.uniform(1 / 3, 1, size=(2, PAIRS, 1))
@@ -143,7 +143,7 @@ class Scored:
 
 def draw_gaussians(key, case: Gaussians) -> Scored:
     """Draws means and variances of six queries and six documents."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     query, document = (
         (rng.normal(size=(6, case.dim)), rng.uniform(-1.5, 1.5, size=(6, case.dim)))
         for _ in range(2)
@@ -218,7 +218,7 @@ DRAWN = 20_000
 
 def draw_sphere(key, case: Sphere) -> Cosines:
     """Draws a direction and the samples around it."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     direction = rng.normal(size=(1, case.dim + case.coordinates))
     direction /= np.linalg.norm(direction)
     concentration = np.array([case.concentration * case.drawn])

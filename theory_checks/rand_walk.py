@@ -8,11 +8,10 @@ fixed angle. Probabilities are means over contexts of the softmax itself: nothin
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 
 from rlkit.theory import rand_walk as theory
-from rlkit.theory.checks import Check, Embeddings
+from rlkit.theory.checks import Check, Embeddings, generator, seed_of
 
 SOURCE = "Arora et al. 2016 [arora2016latent]"
 EPS = np.finfo(float).eps
@@ -60,7 +59,7 @@ class Walk:
 
 def draw(key, case: Case) -> Walk:
     """The words and the moments; the same ones for every check."""
-    return _walk(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _walk(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=16)
@@ -268,7 +267,7 @@ class Relation:
 
 
 def _draw_relations(key, case: Relation):
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     v = rng.normal(size=(case.n, case.d))
     noise = rng.normal(size=(case.n, case.relations))
     inside = v @ rng.normal(size=(case.d, case.relations)) / np.sqrt(case.d)

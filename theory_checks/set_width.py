@@ -4,11 +4,10 @@ import dataclasses
 import itertools
 import math
 
-import jax
 import numpy as np
 
 from rlkit.theory import set_width as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Wang et al. 2024 [wang2024polynomial]"
 EPS = np.finfo(float).eps
@@ -41,7 +40,7 @@ class Sets:
 
 def draw(key, case: Case) -> Sets:
     """X in the unit ball, Y beside it, and just enough directions, spread out."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     w = _directions(rng, theory.channels_enough(case.n, case.d), case.d)
     x = rng.normal(size=(case.n, case.d))
     x *= rng.uniform(0, 1, size=(case.n, 1)) ** (1 / case.d) / _norm(x)[:, None]
@@ -134,7 +133,7 @@ class Collision:
 
 def collide(key, case: Too) -> Collision:
     """Random directions, and two sets that they do not tell apart."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     w = rng.normal(size=(case.k + 1, case.d))
     if case.kind == "line":
         x, y = theory.chebyshev_sets(case.k)

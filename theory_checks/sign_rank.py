@@ -9,7 +9,7 @@ import optax
 import scipy.linalg
 
 from rlkit.theory import sign_rank as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Weller et al. 2025 [weller2025limitations]"
 EPS = np.finfo(float).eps
@@ -40,7 +40,7 @@ class Ranks:
 
 def small(key, case: Small) -> Ranks:
     """Thirty matrices and their ranks."""
-    rng = _rng(key)
+    rng = generator(key)
     if case.d == 0:
         relevant = rng.integers(2, size=(30, case.queries, 5))
     else:
@@ -51,10 +51,6 @@ def small(key, case: Small) -> Ranks:
         order = np.minimum(order, 1)  # all scores equal contradict no query
     sign = np.array([theory.sign_rank_up_to_three(2 * a - 1) for a in relevant])
     return Ranks(relevant, order, sign)
-
-
-def _rng(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- large matrices ------------------------------------------------------------------------------
@@ -73,7 +69,7 @@ def large(key, case: Large) -> np.ndarray:
     """Signs [n n] of the relevance."""
     if case.hadamard:
         return scipy.linalg.hadamard(case.n)
-    rng = _rng(key)
+    rng = generator(key)
     u, v = rng.normal(size=(case.n, case.d)), rng.normal(size=(case.d, case.n))
     scores = u @ v
     # Every query wants half of the documents at most, so that none is trivial.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlkit.theory import signal_propagation as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 SOURCE = "Roberts, Yaida and Hanin 2022 [roberts2022principles]"
 
@@ -65,7 +65,7 @@ class Ensemble:
 
 def draw(key, case: Case) -> Ensemble:
     """All nets get an input of mean square 1 and one change at right angles to it."""
-    seed = tuple(np.asarray(jax.random.key_data(key)).tolist())
+    seed = seed_of(key)
     plain = dataclasses.replace(case, told=None, told_c_w=None)
     return Ensemble(case, *_ensemble(seed, plain))
 

@@ -15,7 +15,7 @@ from rlkit.losses import contrastive
 from rlkit.losses.similarity import cosine
 from rlkit.metrics import rank
 from rlkit.theory import simcse_spectrum as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "Gao, Yao and Chen 2021 [gao2021simcse]"
 EPS = np.finfo(float).eps
@@ -54,7 +54,7 @@ def _loss(anchor, positive, temperature, ignored):
 
 def draw(key, case: Case) -> Pairs:
     """The cloud; its loss; and what the negatives have in it."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     z = rng.normal(size=(M, D))
     z[:, 0] += case.offset * math.sqrt(D)
     if case.shape == "positive":

@@ -15,7 +15,7 @@ import numpy as np
 from rlkit.data import images
 from rlkit.losses import redundancy
 from rlkit.theory import spectral_contrastive as theory
-from rlkit.theory.checks import Check, DoesNotApply, Embeddings
+from rlkit.theory.checks import Check, DoesNotApply, Embeddings, generator
 
 SOURCE = "HaoChen et al. 2021 [haochen2021provable]"
 EPS = np.finfo(float).eps
@@ -71,7 +71,7 @@ def draw(key, case: Case) -> Drawn:
 
 def connect(key, case: Case) -> Drawn:
     """Pairs and their graph, without features."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     first, second, parts = _digits(rng, case) if case.digits else _cliques(rng, case)
     labels = np.arange(len(parts)) % case.cliques if case.across else parts
     w = theory.graph_of_pairs(first, second, len(parts))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlkit.theory import tangent_kernel as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 NNGP = "Lee et al. 2018 [lee2018deep], Cho and Saul 2009 [cho2009kernel]"
 NTK = "Jacot, Gabriel and Hongler 2018 [jacot2018neural]"
@@ -49,7 +49,7 @@ class Networks:
 
 def draw(key, case: Case) -> Networks:
     """Points and networks; the same ones for both kernels."""
-    return _networks(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _networks(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=16)

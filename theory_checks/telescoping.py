@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlkit.theory import telescoping as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 SOURCE = "Jeffares, Curth and van der Schaar 2024 [jeffares2024telescoping]"
 DERIVED = f"derived here, for {SOURCE}"
@@ -57,7 +57,7 @@ class Run:
 
 def draw(key, case: Case) -> Run:
     """Trains, and keeps what the telescoping model needs."""
-    return _trained(tuple(np.asarray(jax.random.key_data(key)).tolist()), case)
+    return _trained(seed_of(key), case)
 
 
 @functools.lru_cache(maxsize=32)

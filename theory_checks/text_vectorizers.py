@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlkit.theory import text_vectorizers as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, seed_of
 
 SOURCE = "Catellier, Vaiter and Garreau 2023 [catellier2023robustness]; constants derived here"
 EPS = np.finfo(float).eps
@@ -53,7 +53,7 @@ class Pairs:
 
 def draw(key, case: Case) -> Pairs:
     """A corpus, a table trained on it, and pairs of texts."""
-    seed = tuple(np.asarray(jax.random.key_data(key)).tolist())
+    seed = seed_of(key)
     table, df = _corpus(seed)
     rng = np.random.default_rng((*seed, 1))
     h = np.unique(np.geomspace(1, case.length // 2, 5).astype(int))

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from rlkit.theory import topic_structure as theory
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Li, Li and Risteski 2023 [li2023topic]; closed form derived here"
 EPS = np.finfo(float).eps
@@ -59,7 +59,7 @@ class Trained:
 
 def draw(key, case: Values) -> Trained:
     """Texts from a Dirichlet prior over topics, and W^V from 0 by gradient descent."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     size = case.topics * case.words
     topic_of = np.repeat(np.arange(case.topics), case.words)
     of_text = rng.permutation(topic_of) if case.shuffled else topic_of

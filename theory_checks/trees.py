@@ -9,11 +9,10 @@ import dataclasses
 import functools
 import math
 
-import jax
 import numpy as np
 
 from rlkit.theory import trees
-from rlkit.theory.checks import Check
+from rlkit.theory.checks import Check, generator
 
 SOURCE = "Sala et al. 2018 [sala2018representation]"
 
@@ -55,10 +54,6 @@ def _worst_distortion(embedded: np.ndarray, paths: np.ndarray) -> float:
     pairs = ~np.eye(len(paths), dtype=bool)
     stretch = embedded[pairs] / paths[pairs]
     return float(stretch.max() / stretch.min()) if stretch.min() > 0 else math.inf
-
-
-def _generator(key) -> np.random.Generator:
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 # --- the construction ----------------------------------------------------------------------------
@@ -114,7 +109,7 @@ def construct(key, case: Case) -> Embedded:
 
 def _shuffled(key, case: Case):
     parents, paths = (make(case.kind, case.size, case.depth) for make in (_parents, _paths))
-    order = _generator(key).permutation(len(parents))  # new name of each node
+    order = generator(key).permutation(len(parents))  # new name of each node
     renamed = np.empty_like(parents)
     renamed[order] = np.where(parents >= 0, order[parents], -1)
     back = np.argsort(order)
@@ -150,7 +145,7 @@ class Scaled:
 
 def scale(key, case: Scaling) -> Scaled:
     """Points uniform in direction and radius; the change is uniform, symmetric, and as large."""
-    rng = _generator(key)
+    rng = generator(key)
     directions = rng.normal(size=(case.n, case.dim))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     space = np.sinh(case.radius * rng.uniform(size=(case.n, 1))) * directions
@@ -245,7 +240,7 @@ def flatten(key, case: Flat) -> InFlat:
     centring = np.eye(n) - 1 / n
     values, vectors = np.linalg.eigh(-centring @ paths**2 @ centring / 2)
     x = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, : case.dim]
-    rng = _generator(key)
+    rng = generator(key)
     x = x + 0.1 * rng.normal(size=x.shape)
     return InFlat(case, paths, _euclidean(_spread_evenly(x, paths)))
 

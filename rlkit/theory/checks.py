@@ -169,6 +169,16 @@ def worst_of(outcomes: tuple[Outcome, ...]) -> Outcome:
     return min(outcomes, key=rank)
 
 
+def seed_of(key: jax.Array) -> tuple[int, ...]:
+    """A key as plain numbers: for a cache of what was drawn, and for NumPy."""
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's generator of a key, for draws in NumPy."""
+    return np.random.default_rng(seed_of(key))
+
+
 def judge(check: Check, data: Any) -> Outcome:
     """The verdict of a check on given data.
 
