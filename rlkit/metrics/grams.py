@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 # An accelerator's default would round inner products to ten bits.
 EXACT = jax.lax.Precision.HIGHEST
 
-LEAST_BLOCK = 128
+LEAST_BLOCK = 512
 """Columns below which a product is faster whole than in parts."""
 
 LEAST_MATRIX = 256
