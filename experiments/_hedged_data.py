@@ -66,7 +66,7 @@ def problem(config: Config, data_dir: str | None = None) -> Problem:
 @jax.jit
 def _both(pixels, sources):
     clean = ndigit.render(pixels, sources)
-    return clean, ndigit.occlude(jax.random.key(0), clean, probability=1.0)
+    return clean, ndigit.occlude(jax.random.key(0), clean, probability=1.0, cut=True)
 
 
 def _partners(rng, each: int, count: int) -> np.ndarray:
@@ -94,6 +94,6 @@ def draw(config: Config, data: Problem, key):
     which = jax.random.randint(of_image, (2, b), 0, data.counts[number][None])
     chosen = (data.starts[number][None] + which).ravel()
     x = ndigit.render(data.pixels, data.sources[chosen])
-    x = ndigit.occlude(of_square, x, probability=config.corruption).images
+    x = ndigit.occlude(of_square, x, probability=config.corruption, cut=True).images
     x = pooled(x, config.pool)
     return x.reshape(2, b, *x.shape[1:]), number, of_sample

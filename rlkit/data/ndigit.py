@@ -152,14 +152,16 @@ class Occluded(NamedTuple):
     """Share of each digit's pixels under its square: 0 to 1."""
 
 
-def occlude(key: Key, images: Float[Array, "n s w 1"], *, probability: Scalar = 0.2) -> Occluded:
+def occlude(
+    key: Key, images: Float[Array, "n s w 1"], *, probability: Scalar = 0.2, cut: bool = False
+) -> Occluded:
     """Lays a black square over each digit with the given probability, independently.
 
     Its side is uniform over the whole numbers 0 to s, and its place uniform over those at which it
-    lies inside of the digit's s x s pixels: so the covered share is exactly side^2 / s^2, and a
-    square of side 0 covers nothing. (Where a corner is uniform over all pixels instead, squares
-    are cut off at the edge.) The images hold w / s digits. An array as `probability` may be traced
-    and is not checked.
+    lies inside of the digit's s x s pixels: so the covered share is side^2 / s^2, a third in the
+    mean, and a square of side 0 covers nothing. With `cut` its upper left corner is uniform over
+    all pixels, and what hangs over the digit's edge is cut off: then the mean is below a seventh.
+    The images hold w / s digits. An array as `probability` may be traced and is not checked.
 
     Raises:
         UsageError: the width is no multiple of the height, or the probability is not in [0, 1].
@@ -173,12 +175,15 @@ def occlude(key: Key, images: Float[Array, "n s w 1"], *, probability: Scalar = 
     which, size, place = jax.random.split(key, 3)
     covered = jax.random.uniform(which, (n, digits)) < probability
     length = jnp.where(covered, jax.random.randint(size, (n, digits), 0, side + 1), 0)
-    corner = jax.random.randint(place, (n, digits, 2), 0, side + 1 - length[..., None])
+    last = side - 1 if cut else side - length[..., None]
+    corner = jax.random.randint(place, (n, digits, 2), 0, last + 1)
     pixel = jnp.arange(side)[None, None, None, :]
     inside = (pixel >= corner[..., None]) & (pixel < (corner + length[..., None])[..., None])
     square = inside[:, :, 0, :, None] & inside[:, :, 1, None, :]
     black = jnp.swapaxes(square, 1, 2).reshape(n, side, width, 1)
-    return Occluded(jnp.where(black, 0, images), (length / side) ** 2)
+    height_and_width = jnp.minimum(length[..., None], side - corner)
+    area = jnp.prod(height_and_width, axis=-1) / side**2
+    return Occluded(jnp.where(black, 0, images), area)
 
 
 def occlusion(probability: Scalar = 0.2) -> View:

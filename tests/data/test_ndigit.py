@@ -147,6 +147,25 @@ def test_sides_are_uniform_and_places_uniform_where_they_fit():
         assert places == 1 or stats.chisquare(count).pvalue > 0.01
 
 
+def test_squares_with_their_corner_anywhere_are_cut_at_the_digit():
+    x = jnp.ones((6000, 4, 8, 1))
+    found = jax.jit(functools.partial(ndigit.occlude, probability=1.0, cut=True))(
+        jax.random.key(1), x
+    )
+    black = np.asarray(found.images[..., 0]) == 0
+    shares = black.reshape(6000, 4, 2, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.area, shares, atol=1e-6)
+    # All sides 0 to 4 and all 16 corners, equally likely.
+    every = [
+        tuple(min(length, 4 - place) for place in (row, column))
+        for length in range(5) for row in range(4) for column in range(4)
+    ]  # fmt: skip
+    sizes, times = np.unique([h * w for h, w in every], return_counts=True)
+    counts = [np.sum(np.round(shares * 16) == size) for size in sizes]
+    assert sum(counts) == 12000
+    assert stats.chisquare(counts, 12000 * times / len(every)).pvalue > 0.01
+
+
 def test_the_key_decides_and_the_view_is_the_images():
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 8, 16, 1)), jnp.float32)
     key = jax.random.key(2)
