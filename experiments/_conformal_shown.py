@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._conformal_config import Config
 from experiments._conformal_found import TASKS, labels_of
 from experiments._conformal_labels import EPSILONS, MIDDLE, POWERS
@@ -163,19 +163,13 @@ def _draw_methods(axes, config: Config, summary: dict[str, Any]) -> None:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_labels_table(config, summary))
-        console.print(_powers_table(summary))
-        console.print(_retrieval_table(config, summary))
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "its paper", "here", "held here"):
-            found.add_column(head)
-        for row in summary["claims"]:
-            found.add_row(*(row[k] for k in ("claim", "paper", "measured", "verdict")))
-        console.print(found)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _labels_table(config, summary),
+        _powers_table(summary),
+        _retrieval_table(config, summary),
+        claims_table(summary["claims"]),
+    )
 
 
 def _labels_table(config: Config, summary: dict[str, Any]) -> Table:

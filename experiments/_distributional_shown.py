@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._distributional_config import Config
 from experiments._distributional_exact import SEARCHES
 from experiments._distributional_found import PREDICTORS, number, queries, signed
@@ -180,19 +180,13 @@ def _draw_predicted(axes, known: dict[str, np.ndarray], summary: dict[str, Any])
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_overlap_table(config, summary))
-        console.print(_retrieval_table(config, summary))
-        console.print(_prediction_table(summary))
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "its paper", "here", "held here"):
-            found.add_column(head)
-        for row in summary["claims"]:
-            found.add_row(*(row[k] for k in ("claim", "paper", "measured", "verdict")))
-        console.print(found)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _overlap_table(config, summary),
+        _retrieval_table(config, summary),
+        _prediction_table(summary),
+        claims_table(summary["claims"]),
+    )
 
 
 def _overlap_table(config: Config, summary: dict[str, Any]) -> Table:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.patches import Ellipse
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._hedged_config import Config, main_arm
 from experiments._hedged_found import (
     GAIN,
@@ -160,19 +160,13 @@ def _draw_sweep(axes, summary: dict[str, Any]) -> None:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_accuracy_table(config, summary))
-        console.print(_spread_table(summary))
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "Oh et al. 2019", "here", "held here"):
-            found.add_column(head)
-        for row in claims(config, summary):
-            found.add_row(*row)
-        console.print(found)
-        console.print(_verdict(summary), soft_wrap=True, highlight=False)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _accuracy_table(config, summary),
+        _spread_table(summary),
+        claims_table(claims(config, summary), ("claim", "Oh et al. 2019", "here", "held here")),
+        _verdict(summary),
+    )
 
 
 def _accuracy_table(config: Config, summary: dict[str, Any]) -> Table:

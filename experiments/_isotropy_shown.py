@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter
-from rich.console import Console
 from rich.table import Table
 
 from experiments import _isotropy_design as design
 from experiments import _isotropy_hubs as hubs
 from experiments import _isotropy_truncated as truncated
 from experiments import _isotropy_words as words
+from experiments._conclusion import claims_table, printed
 from experiments._isotropy_config import Config
 from experiments._isotropy_found import cut, number
 from rlkit.plots import style
@@ -165,26 +165,27 @@ def _draw_truncation(axes, found: dict[str, Any]) -> None:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
     tables = {
         "design": _design_tables,
         "whitening": _whitening_tables,
         "hubness": _hubness_tables,
         "truncation": _truncation_tables,
     }
-    with console.capture() as captured:
-        for part, make in tables.items():
-            if part in summary:
-                for table in make(config, summary[part]):
-                    console.print(table)
-        found = _table("claims", "part", "claim", "its paper", "here", "held here")
-        for row in summary["claims"]:
-            found.add_row(*(row[k] for k in ("part", "claim", "paper", "measured", "verdict")))
-        console.print(found)
-        for line in _left_out(config, summary):
-            console.print(line, soft_wrap=True, highlight=False)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        *(
+            table
+            for part, make in tables.items()
+            if part in summary
+            for table in make(config, summary[part])
+        ),
+        claims_table(
+            summary["claims"],
+            ("part", "claim", "its paper", "here", "held here"),
+            ("part", "claim", "paper", "measured", "verdict"),
+        ),
+        *_left_out(config, summary),
+    )
 
 
 def _table(title: str, *heads: str, right: bool = False, caption: str | None = None) -> Table:

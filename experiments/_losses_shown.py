@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import printed
 from experiments._losses_config import Config, names_of
 from experiments._losses_listed import SUPERVISED
 from rlkit.plots import style
@@ -176,13 +176,8 @@ def report(records: Records) -> str:
         table.add_column(head, justify="right", no_wrap=True)
     for name, seen in rows:
         table.add_row(name, *(_spread(seen[what]) if what in seen else "" for what in SEEN))
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-        if _any_sees_labels(losses):
-            console.print("* sees the labels")
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    starred = ["* sees the labels"] if _any_sees_labels(losses) else []
+    return printed(records, table, *starred, width=120)
 
 
 def _spread(values) -> str:

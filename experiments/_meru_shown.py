@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._meru_config import KINDS, Config, dims, programs
 from experiments._meru_found import RECALLS, SHOWN, VARIANTS, ZERO_SHOT, claims
 from rlkit.data import scenes
@@ -135,20 +135,14 @@ def _draw_way(axes, config: Config, summary: dict[str, Any]) -> None:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_quality_table(config, summary))
-        console.print(_radius_table(config, summary))
-        console.print(_scaling_table(config, summary))
-        console.print(_ways(config, summary), highlight=False, markup=False)
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "its paper", "here", "held here"):
-            found.add_column(head)
-        for row in claims(summary):
-            found.add_row(*row)
-        console.print(found)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _quality_table(config, summary),
+        _radius_table(config, summary),
+        _scaling_table(config, summary),
+        _ways(config, summary),
+        claims_table(claims(summary)),
+    )
 
 
 def _table(title: str, heads) -> Table:

@@ -30,7 +30,7 @@ class Config:
     negatives: int = flag(50, "nodes that a pair is ranked against", at_least=1)
     lr: float = flag(0.3, "of the mean over a batch, in curved spaces", above=0)
     lr_flat: float = flag(1.0, "the same in flat ones", above=0)
-    burn_in: int = flag(20, "epochs at the start with smaller steps; 0 for none", at_least=0)
+    burn_in: str = flag("20", "epochs at the start with smaller steps; 20,0 also tries without")
     burn_in_factor: float = flag(0.01, "what the learning rate is multiplied by in them", above=0)
     by_degree: bool = flag(True, "in them, draw negatives as often as they are an ancestor")
     init: float = flag(1e-3, "standard deviation of the start, a direction", above=0)
@@ -68,30 +68,38 @@ PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One table of points: what it is trained for, and where."""
+    """One table of points: what it is trained for, where, and after how long a burn-in."""
 
     task: str
     manifold: str
     dim: int
+    burn_in: int
+    main: bool
+    """Whether its burn-in is the first of the flag; others are held against that one."""
 
     @property
     def name(self) -> str:
         """What its parameters and records are called."""
-        return f"{self.task}-{self.manifold}-{self.dim}"
+        other = "" if self.main else f"-burn_in_{self.burn_in}"
+        return f"{self.task}-{self.manifold}-{self.dim}{other}"
 
 
 def programs(config: Config) -> tuple[Program, ...]:
     """All of them, in the order of the tables.
 
     Raises:
-        UsageError: a task, manifold or dimension that cannot be used.
+        UsageError: a task, manifold, dimension or burn-in that cannot be used.
     """
     tasks = listed(config, "tasks", choices=TASKS)
     manifolds = listed(config, "manifolds", choices=tuple(SPACES))
     dims = numbers(config, "dims", int, at_least=1, at_most=1000)
     if 1 in dims and "product" in manifolds:
         raise UsageError("--dims has 1, but a product needs a dimension for each factor")
-    return tuple(Program(*of) for of in itertools.product(tasks, manifolds, dims))
+    burn_ins = numbers(config, "burn_in", int, at_least=0)
+    return tuple(
+        Program(*of, burn_in, burn_in == burn_ins[0])
+        for *of, burn_in in itertools.product(tasks, manifolds, dims, burn_ins)
+    )
 
 
 def learning_rate(config: Config, manifold: str) -> float:

@@ -1,5 +1,6 @@
 """What the study of Poincare embeddings shows: summary, tables, figure, and files for others."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib import patheffects
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 
+from experiments._conclusion import claims_table, printed
 from experiments._poincare_config import Config, Program, programs
 from experiments._poincare_data import Problem
 from rlkit.plots import style
@@ -62,7 +63,7 @@ def summarize(records: Records) -> dict[str, Any]:
             name: records.scalar(f"{name} of {p.name}")[-1].tolist()
             for name in ("map", "mean_rank", "depth", "loss")
         }
-        rows.append({"task": p.task, "manifold": p.manifold, "dim": p.dim} | ends)
+        rows.append(dataclasses.asdict(p) | ends)
     return {
         "hierarchy": read_json(records.folder / "hierarchy.json"),
         "programs": rows,
@@ -70,7 +71,8 @@ def summarize(records: Records) -> dict[str, Any]:
     }
 
 
-def _claims(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _claims(every: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = [row for row in every if row["main"]]
     found = []
     least = min(row["dim"] for row in rows)
     of = {
@@ -106,6 +108,28 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "held": min(depths) > 0,
             }
         )
+    return found + _burn_in_claims(every)
+
+
+def _burn_in_claims(every: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each curved space: MAP after the first burn-in of the flag, and after each other one."""
+    found = []
+    for main in every:
+        if not main["main"] or main["manifold"] not in HYPERBOLIC:
+            continue
+        same = ("task", "manifold", "dim")
+        others = [r for r in every if not r["main"] and all(r[k] == main[k] for k in same)]
+        for other in others:
+            ours, theirs = _mean(main["map"]), _mean(other["map"])
+            found.append(
+                {
+                    "claim": f"burn-in of {main['burn_in']} epochs better than of "
+                    f"{other['burn_in']}, {_TITLES[main['task']]}, {main['manifold']}, "
+                    f"d = {main['dim']}",
+                    "ours": f"{ours:.3f}, {theirs:.3f}",
+                    "held": ours > theirs,
+                }
+            )
     return found
 
 
@@ -128,7 +152,7 @@ def figure(records: Records, data: Problem) -> plt.Figure:
             grid = fig.add_gridspec(2, 2, width_ratios=(1.7, 1))
             _draw_plane(fig.add_subplot(grid[:, 0]), records.folder, data, drawn)
             left, right = fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, 1])
-        _draw_dimensions(left, config, records.summary["programs"])
+        _draw_dimensions(left, [row for row in records.summary["programs"] if row["main"]])
         _draw_epochs(right, config, records)
         handles = [
             plt.Line2D([], [], color=_COLORS[name], marker=_MARKERS[name], markersize=4, label=name)
@@ -218,7 +242,7 @@ def _parents(data: Problem) -> np.ndarray:
     return np.stack([direct.coords[0][kept], direct.coords[1][kept]], axis=1)
 
 
-def _draw_dimensions(axes, config: Config, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_dimensions(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for task in dict.fromkeys(row["task"] for row in rows):
         for manifold in dict.fromkeys(row["manifold"] for row in rows):
             own = sorted(
@@ -244,14 +268,22 @@ def _draw_epochs(axes, config: Config, records: Records) -> None:
     for p in programs(config):
         if p.dim == least:
             curve = records.scalar(f"map of {p.name}").mean(axis=1)
-            axes.plot(records.steps, curve, _line(p.task), color=_COLORS[p.manifold])
-    if config.burn_in:
-        axes.axvline(min(config.burn_in, config.epochs), color="0.6", linewidth=0.7, linestyle=":")
+            axes.plot(
+                records.steps, curve, _line(p.task), color=_COLORS[p.manifold],
+                alpha=1 if p.main else 0.45, linewidth=1.5 if p.main else 0.8,
+            )  # fmt: skip
+    burn_ins = {p.burn_in: p.main for p in programs(config)}
+    for end in filter(None, burn_ins):
+        at = min(end, config.epochs)
+        axes.axvline(at, color="0.6", linewidth=0.7, linestyle=":")
         axes.annotate(
-            "burn-in", (min(config.burn_in, config.epochs), 1), fontsize=6, color="0.4",
+            "burn-in", (at, 1), fontsize=6, color="0.4",
             xytext=(2, -1), textcoords="offset points", va="top",
         )  # fmt: skip
-    axes.set(title=f"MAP, d = {least}", xlabel="epoch", ylim=(0, 1.02), xlim=(0, config.epochs))
+    title, others = f"MAP, d = {least}", [str(b) for b, main in burn_ins.items() if not main]
+    if others:
+        title += f" (faint: burn-in {', '.join(others)})"
+    axes.set(title=title, xlabel="epoch", ylim=(0, 1.02), xlim=(0, config.epochs))
 
 
 # --- the tables ----------------------------------------------------------------------------------
@@ -261,25 +293,21 @@ def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
     about = summary["hierarchy"]
-    console = Console(width=110)
-    with console.capture() as captured:
-        for task in dict.fromkeys(p.task for p in programs(config)):
-            console.print(_table(config, task, summary))
-        claims = Table(title="claims", title_justify="left")
-        for head in ("claim", "here", "held here"):
-            claims.add_column(head)
-        for row in summary["claims"]:
-            claims.add_row(row["claim"], row["ours"], "yes" if row["held"] else "NO")
-        console.print(claims)
-        looked_at = "all" if about["all_looked_at"] else f"a random {about['looked_at']}"
-        console.print(
-            f"{about['where']}: {about['nodes']} nodes, {about['pairs']} pairs, {about['depth']} "
-            f"deep; rankings of {looked_at} nodes with a pair",
-            soft_wrap=True,
-            highlight=False,
-        )
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    looked_at = "all" if about["all_looked_at"] else f"a random {about['looked_at']}"
+    return printed(
+        records,
+        *(
+            _table(config, task, summary)
+            for task in dict.fromkeys(p.task for p in programs(config))
+        ),
+        claims_table(
+            ((r["claim"], r["ours"], "yes" if r["held"] else "NO") for r in summary["claims"]),
+            ("claim", "here", "held here"),
+        ),
+        f"{about['where']}: {about['nodes']} nodes, {about['pairs']} pairs, {about['depth']} "
+        f"deep; rankings of {looked_at} nodes with a pair",
+        width=110,
+    )
 
 
 def _table(config: Config, task: str, summary: Mapping[str, Any]) -> Table:
@@ -291,7 +319,8 @@ def _table(config: Config, task: str, summary: Mapping[str, Any]) -> Table:
         caption="paper: Nickel and Kiela 2017, Table 1, on WordNet's nouns, mean rank / MAP",
         caption_justify="left",
     )
-    for head in ("manifold", "d", "mean rank", "MAP", "depth and radius", "paper"):
+    heads = ("manifold", "d", "burn-in", "mean rank", "MAP", "depth and radius", "paper")
+    for head in heads:
         out.add_column(head, justify="left" if head == "manifold" else "right", no_wrap=True)
     for row in summary["programs"]:
         if row["task"] != task:
@@ -300,6 +329,7 @@ def _table(config: Config, task: str, summary: Mapping[str, Any]) -> Table:
         out.add_row(
             row["manifold"],
             str(row["dim"]),
+            str(row["burn_in"]),
             _spread(row["mean_rank"], 2),
             _spread(row["map"], 3),
             _spread(row["depth"], 2),

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._rankme_config import PARAMETERS, Config, grid, programs, table
 from experiments._rankme_found import (
     ENOUGH,
@@ -190,20 +190,14 @@ def _draw_control(axes, summary: dict[str, Any]) -> None:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_selection_table(config, summary))
-        console.print(_correlation_table(summary))
-        console.print(_phase_table(summary))
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "its paper", "here", "held here"):
-            found.add_column(head)
-        for row in claims(summary):
-            found.add_row(*row)
-        console.print(found)
-        console.print(_verdict(summary), soft_wrap=True, highlight=False)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _selection_table(config, summary),
+        _correlation_table(summary),
+        _phase_table(summary),
+        claims_table(claims(summary)),
+        _verdict(summary),
+    )
 
 
 def _selection_table(config: Config, summary: dict[str, Any]) -> Table:

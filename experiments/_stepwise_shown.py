@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._stepwise_config import Config, has_control, is_linear, tracks_cross_correlation
 from experiments._stepwise_measured import RULE, Measured, claims, rises
 from rlkit.plots import style
@@ -147,19 +147,19 @@ def report(records: Records) -> str:
     """The tables that the command prints."""
     summary = records.summary
     config = Config(**records.config)
-    console = Console(width=100)
-    with console.capture() as captured:
-        if "modes" in summary:
-            console.print(_modes_table(summary["modes"]))
-        table = Table("Simon et al. 2023", "here", "held", title="claims", title_justify="left")
-        for row in claims(summary, config):
-            table.add_row(*row)
-        console.print(table if table.rows else "No claim of the paper is about this run.")
-        for name in ("final_rankme", "final_accuracy", "final_distance", "final_procrustes"):
-            if summary.get(name) is not None:
-                console.print(f"{name.replace('_', ' ')}: {_spread(summary[name])}")
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    table = claims_table(claims(summary, config), ("Simon et al. 2023", "here", "held"))
+    finals = ("final_rankme", "final_accuracy", "final_distance", "final_procrustes")
+    return printed(
+        records,
+        *([_modes_table(summary["modes"])] if "modes" in summary else []),
+        table if table.rows else "No claim of the paper is about this run.",
+        *(
+            f"{name.replace('_', ' ')}: {_spread(summary[name])}"
+            for name in finals
+            if summary.get(name) is not None
+        ),
+        width=100,
+    )
 
 
 def _modes_table(modes: list[dict[str, Any]]) -> Table:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._tree_tradeoffs_config import Cell, Config, dims
 from rlkit.plots import style
 from rlkit.theory import trees
@@ -285,27 +285,23 @@ def report(records: Records) -> str:
                 *(_spread(values[name]) for name in ("distortion", "worst", "map")),
                 "" if c.method == "mds" else _spread(values["bits"]),
             )
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-        console.print("bits: -log2(1 - |x|) of the outermost point; of seeds median ± half range")
-        if summary["paper"]:
-            beside = Table(title="as published, d = 2", title_justify="left")
-            for head in ("what", "eps", "paper", "here"):
-                beside.add_column(head, justify="right")
-            for row in summary["paper"]:
-                name = row["what"].partition(",")[0]
-                beside.add_row(name, f"{row['eps']:g}", f"{row['paper']:g}", f"{row['ours']:.5g}")
-            console.print(beside)
-        if summary["claims"]:
-            claims = Table(title="claims", title_justify="left")
-            for head in ("Sala et al. 2018", "here", "held"):
-                claims.add_column(head)
-            for row in summary["claims"]:
-                claims.add_row(row["claim"], row["here"], "yes" if row["held"] else "NO")
-            console.print(claims)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    parts = [table, "bits: -log2(1 - |x|) of the outermost point; of seeds median ± half range"]
+    if summary["paper"]:
+        parts.append(_beside_paper(summary["paper"]))
+    if summary["claims"]:
+        rows = ((r["claim"], r["here"], "yes" if r["held"] else "NO") for r in summary["claims"])
+        parts.append(claims_table(rows, ("Sala et al. 2018", "here", "held")))
+    return printed(records, *parts, width=120)
+
+
+def _beside_paper(rows) -> Table:
+    table = Table(title="as published, d = 2", title_justify="left")
+    for head in ("what", "eps", "paper", "here"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        name = row["what"].partition(",")[0]
+        table.add_row(name, f"{row['eps']:g}", f"{row['paper']:g}", f"{row['ours']:.5g}")
+    return table
 
 
 def _spread(values: np.ndarray) -> str:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
+from experiments._conclusion import claims_table, printed
 from experiments._uncertainty_config import METHODS, Config, classes_of, methods_of, tests_of
 from experiments._uncertainty_found import COVERAGES, number
 from rlkit.plots import style
@@ -132,17 +132,11 @@ def _mean(values) -> float:
 def report(records: Records) -> str:
     """The tables that the command prints."""
     config, summary = Config(**records.config), records.summary
-    console = Console(width=130)
-    with console.capture() as captured:
-        console.print(_table(config, summary))
-        found = Table(title="claims", title_justify="left")
-        for head in ("claim", "its paper", "here", "held here"):
-            found.add_column(head)
-        for row in summary["claims"]:
-            found.add_row(*(row[k] for k in ("claim", "paper", "measured", "verdict")))
-        console.print(found)
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    return printed(
+        records,
+        _table(config, summary),
+        claims_table(summary["claims"]),
+    )
 
 
 def _table(config: Config, summary: dict[str, Any]) -> Table:

@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
-from experiments._conclusion import conclude
+from experiments._conclusion import conclude, printed
 from rlkit.data import graphs
 from rlkit.errors import DataError, UsageError
 from rlkit.manifolds import PoincareBall
@@ -297,19 +296,14 @@ def report(records: Records) -> str:
             "-" if one["mean"] is None else f"{one['mean']:.4g}",
             f"{one['diameter']:.5g}",
         )
-    console = Console(width=110)
-    with console.capture() as captured:
-        console.print(table)
-        if sampled:
-            console.print(
-                "a to b: the largest of sampled quadruples and at base points, and twice the latter"
-            )
-        if not all(one["whole"] for one in records.summary.values()):
-            console.print(
-                "* of points drawn at random: delta at least, 2 delta / diameter a median"
-            )
-        console.print(f"figure: {records.folder / 'figure.png'}", soft_wrap=True, highlight=False)
-    return captured.get()
+    notes = []
+    if sampled:
+        notes.append(
+            "a to b: the largest of sampled quadruples and at base points, and twice the latter"
+        )
+    if not all(one["whole"] for one in records.summary.values()):
+        notes.append("* of points drawn at random: delta at least, 2 delta / diameter a median")
+    return printed(records, table, *notes, width=110)
 
 
 def _interval(low: float, high: float | None) -> str:

@@ -169,10 +169,10 @@ def _update(
     config: Config, relations: dict[str, Relation], state: State, key
 ) -> tuple[State, dict]:
     """One epoch of every program."""
-    first = state.step < config.burn_in
-    factor = jnp.where(first, config.burn_in_factor, 1.0)
     params, losses = {}, {}
     for p in programs(config):
+        first = state.step < p.burn_in
+        factor = jnp.where(first, config.burn_in_factor, 1.0)
         params[p.name], losses[f"loss of {p.name}"] = node_embeddings.epoch(
             state.params[p.name],
             relations[p.task],

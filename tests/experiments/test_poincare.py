@@ -51,6 +51,24 @@ def test_records_hold_both_tasks_and_the_table_shows_them(finished):
     assert (folder / "figure.png").exists()
 
 
+def test_burn_ins_are_held_against_the_first(tmp_path, capsys):
+    flags = ("--tasks=reconstruction", "--seeds=1", "--name=burned", "--burn_in=1,0,4")
+    assert command(tmp_path, *TINY, *flags) == 0
+    printed = capsys.readouterr().out
+    records = Records(tmp_path / "poincare" / "burned")
+    maps = {row["burn_in"]: row["map"][0] for row in records.summary["programs"]}
+    assert list(maps) == [1, 0, 4]
+    losses = [records.scalar(f"loss of {name}") for name in (
+        "reconstruction-poincare-2", "reconstruction-poincare-2-burn_in_0",
+        "reconstruction-poincare-2-burn_in_4",
+    )]  # fmt: skip
+    assert len({float(loss[-1, 0]) for loss in losses}) == 3
+    claims = records.summary["claims"][-2:]
+    assert [claim["held"] for claim in claims] == [maps[1] > maps[0], maps[1] > maps[4]]
+    assert claims[0]["ours"] == f"{maps[1]:.3f}, {maps[0]:.3f}"
+    assert "burn-in of 1 epochs better than of 0" in printed
+
+
 def test_points_are_exported_with_names(finished):
     folder, _ = finished
     points = read_arrays(folder / "points.npz")
@@ -213,11 +231,17 @@ def test_names_are_short_in_the_picture():
 def test_claims_are_judged_by_the_numbers():
     rows = [
         {"task": "reconstruction", "manifold": m, "dim": 2, "map": [v, v], "depth": [d, d]}
+        | {"burn_in": 20, "main": True}
         for m, v, d in (("poincare", 0.5, 0.3), ("lorentz", 0.4, -0.1), ("euclidean", 0.6, 0))
     ]
     assert [claim["held"] for claim in shown._claims(rows)] == [False, False, False]
     rows[2]["map"], rows[1]["depth"], rows[1]["map"] = [0.1, 0.1], [0.2, 0.2], [0.495, 0.495]
     assert [claim["held"] for claim in shown._claims(rows)] == [True, True, True]
+    without = rows[0] | {"burn_in": 0, "main": False, "map": [0.4, 0.5]}
+    *others, burn_in = shown._claims([*rows, without])
+    assert len(others) == 3
+    assert burn_in["held"]
+    assert burn_in["ours"] == "0.500, 0.450"
 
 
 @pytest.mark.slow
