@@ -66,6 +66,16 @@ def room(library: str) -> str:
     }.get(library, "_metrics_numpy")
 
 
+def one_number(value) -> tuple[float, ...]:
+    """What most metrics are compared by."""
+    return (float(value),)
+
+
+def of_distances(distances) -> tuple[float, ...]:
+    """What neighbours are compared by: mean distances [n k], of all and of the last ones."""
+    return float(distances.mean()), float(distances[:, -1].mean())
+
+
 def embeddings(case: Case) -> tuple[np.ndarray, ...]:
     """What the metric is of: one array [n d], or two for a similarity."""
     rng = np.random.default_rng(0)

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from benchmarks._metrics_cases import BETWEEN, MLE_NEIGHBORS, NEIGHBORS, SCALES, Case, embeddings
+from benchmarks._metrics_cases import (
+    BETWEEN,
+    MLE_NEIGHBORS,
+    NEIGHBORS,
+    SCALES,
+    Case,
+    embeddings,
+    of_distances,
+    one_number,
+)
 from rlkit.metrics import dimension, isotropy, neighbors, rank, similarity
 
 
@@ -20,7 +29,7 @@ def build(library: str, case: Case) -> tuple[Callable, Callable]:
 
     def run():
         values = jax.block_until_ready(program[0](*arrays))
-        return lambda: READERS.get(case.metric, _first)(values)
+        return lambda: READERS.get(case.metric, one_number)(values)
 
     return compile_, run
 
@@ -28,15 +37,6 @@ def build(library: str, case: Case) -> tuple[Callable, Callable]:
 def _key():
     """Of resamples that nobody looks at."""
     return jax.random.key(0)
-
-
-def _first(value):
-    return (float(value),)
-
-
-def _distances(found):
-    """As a side of `benchmarks._metrics_numpy` reads them."""
-    return float(found.distances.mean()), float(found.distances[:, -1].mean())
 
 
 # Under `jax.jit` an interval that nobody asks for is not computed.
@@ -51,4 +51,7 @@ METRICS = {
     "correlation": lambda z: dimension.correlation_dimension(_key(), z, between=BETWEEN).value,
 }
 
-READERS = {"knn": _distances, "gride": lambda values: (float(values[0]), float(values[-1]))}
+READERS = {
+    "knn": lambda found: of_distances(found.distances),
+    "gride": lambda values: (float(values[0]), float(values[-1])),
+}

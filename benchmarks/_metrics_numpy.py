@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks._metrics_cases import BETWEEN, MLE_NEIGHBORS, NEIGHBORS, SCALES, Case, embeddings
+from benchmarks._metrics_cases import (
+    BETWEEN,
+    MLE_NEIGHBORS,
+    NEIGHBORS,
+    SCALES,
+    Case,
+    embeddings,
+    of_distances,
+    one_number,
+)
 
 BLOCK_SIZE = 1024
 THREADS = 2
@@ -18,17 +27,9 @@ def build(library: str, case: Case) -> tuple[Callable, Callable]:
 
     def run():
         values = metric(*arrays)
-        return lambda: READERS.get(case.metric, _first)(values)
+        return lambda: READERS.get(case.metric, one_number)(values)
 
     return lambda: None, run
-
-
-def _first(value):
-    return (float(value),)
-
-
-def _distances(distances):
-    return float(distances.mean()), float(distances[:, -1].mean())
 
 
 def _numpy():
@@ -117,4 +118,4 @@ METRICS = {
     "dadapy": _dadapy,
 }
 
-READERS = {"knn": _distances, "gride": lambda values: (float(values[0]), float(values[-1]))}
+READERS = {"knn": of_distances, "gride": lambda values: (float(values[0]), float(values[-1]))}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks._metrics_cases import NEIGHBORS, Case, embeddings
+from benchmarks._metrics_cases import NEIGHBORS, Case, embeddings, of_distances, one_number
 
 BLOCK_SIZE = 1024
 EPSILON = 1e-7
@@ -20,18 +20,9 @@ def build(library: str, case: Case) -> tuple[Callable, Callable]:
     @torch.no_grad()
     def run():
         values = metric(*arrays)
-        return lambda: READERS.get(case.metric, _first)(values)
+        return lambda: READERS.get(case.metric, one_number)(values)
 
     return lambda: None, run
-
-
-def _first(value):
-    return (float(value),)
-
-
-def _distances(found):
-    distances = found[0]
-    return float(distances.mean()), float(distances[:, -1].mean())
 
 
 def _rankme(z):
@@ -88,4 +79,4 @@ METRICS = {
     "IsoScore": {"isoscore": _isoscore},
 }
 
-READERS = {"knn": _distances}
+READERS = {"knn": lambda found: of_distances(found[0])}

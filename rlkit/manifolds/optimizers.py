@@ -178,8 +178,9 @@ def sparse_riemannian_sgd(
 
     `grads[i]` is the Euclidean gradient for `rows[i]`; those of a row that is listed twice are
     added up, as the dense gradient would (and sparse tensors of PyTorch do). Rows that are not
-    listed are not read or written: the cost is O(b (d + log b)), whatever n is, if the table may be
-    overwritten (`jax.jit(..., donate_argnums=0)`). Indices outside 0, ..., n - 1 are padding.
+    listed are not read or written: the cost is O(b (d + log b)), and for tables of up to 512 b rows
+    O(b d) and a vector of n whole numbers, if the table may be overwritten (`jax.jit(...,
+    donate_argnums=0)`). Indices outside 0, ..., n - 1 are padding.
     """
     rows, grads = _gathered(rows, grads, table.shape[0])
     x = _take(table, rows)
@@ -245,22 +246,33 @@ def sparse_riemannian_adam(
     )
 
 
+SPARSE = 512
+"""Rows of a table per row of a batch beyond which copies are found by sorting, and not by place."""
+
+
 def _gathered(rows, grads, n):
-    """Each row once, in order, with its gradients added up; unused places hold n."""
+    """Each row in one of its places, with its gradients added up; the other places hold n."""
     rows = jnp.where((rows < 0) | (rows >= n), n, rows)
-    once, place = jnp.unique(rows, size=rows.shape[0], fill_value=n, return_inverse=True)
-    return once, jax.ops.segment_sum(promote(grads), place.ravel(), rows.shape[0])
+    if n > SPARSE * rows.shape[0]:
+        once, place = jnp.unique(rows, size=rows.shape[0], fill_value=n, return_inverse=True)
+        return once, jax.ops.segment_sum(promote(grads), place.ravel(), rows.shape[0])
+    # Sorting is the greater part of a step; writing n numbers is not, unless there are many.
+    own = jnp.arange(rows.shape[0], dtype=rows.dtype)
+    place = jnp.zeros(n + 1, rows.dtype).at[rows].set(own, mode="promise_in_bounds")
+    place = place.at[rows].get(mode="promise_in_bounds")
+    total = jnp.zeros_like(promote(grads)).at[place].add(promote(grads), mode="promise_in_bounds")
+    return jnp.where(place == own, rows, n), total
 
 
 def _take(table, rows):
     """Rows of a table in at least single precision (integers as they are)."""
     # Row n does not exist: whatever is read in its place is not written.
-    taken = table.at[rows].get(mode="clip", indices_are_sorted=True)
+    taken = table.at[rows].get(mode="clip")
     return promote(taken) if jnp.issubdtype(table.dtype, jnp.floating) else taken
 
 
 def _put(table, rows, values):
-    return table.at[rows].set(values.astype(table.dtype), mode="drop", indices_are_sorted=True)
+    return table.at[rows].set(values.astype(table.dtype), mode="drop")
 
 
 # --- pieces --------------------------------------------------------------------------------------

@@ -283,6 +283,24 @@ def test_sparse_steps_are_dense_steps_on_the_listed_rows_alone(name, retraction,
         np.testing.assert_array_equal(leaf[OTHERS], 0)
 
 
+def test_copies_are_found_by_sorting_as_by_place(monkeypatch):
+    rng = np.random.default_rng(2)
+    rows = jnp.asarray(rng.integers(-2, 33, size=64), jnp.int32)  # of 30: copies, and padding
+    table, grads = (jnp.asarray(rng.normal(size=(m, 3)), jnp.float32) for m in (30, 64))
+    expected = np.array(table, np.float64)
+    for row, grad in zip(np.asarray(rows), np.asarray(grads), strict=True):
+        if 0 <= row < 30:
+            expected[row] -= 0.1 * np.float64(grad)
+    for sparse in (0, 512):
+        monkeypatch.setattr(optimizers, "SPARSE", sparse)
+        step = jax.jit(
+            functools.partial(
+                optimizers.sparse_riemannian_sgd, manifold=Euclidean(), learning_rate=0.1
+            )
+        )
+        np.testing.assert_allclose(step(table, rows, grads), expected, rtol=1e-5, atol=1e-6)
+
+
 def primitives(jaxpr):
     for equation in jaxpr.eqns:
         inner = [v for v in equation.params.values() if hasattr(v, "jaxpr")]
