@@ -5,16 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from experiments._hedged_config import Config
+from experiments._hedged_config import Config, voters
 from experiments._hedged_data import Problem
 from experiments._hedged_model import Model, divergence, match_of, sample
 from rlkit.losses import probabilistic
 from rlkit.metrics.filtering import average_precision
 
 SETS = ("clean", "corrupted")
-MANY = 32
-"""Samples of each embedding, twice, for its chance to match itself."""
-_QUERIES = 25
+_PAIRS = 2**17
+"""Pairs of images that are compared at once."""
 
 
 def look(config: Config, model: Model, arms, data: Problem, state) -> dict:
@@ -37,7 +36,7 @@ def _looked(config: Config, model: Model, data: Problem, arm, params) -> dict:
             "variance": variance,
             "share": variance / (variance + spread),
             "mismatch": jnp.mean(seen["mismatch"]),
-            "divergence": jnp.mean(divergence(seen["first"], *seen["embedding"])),
+            "divergence": jnp.mean(divergence(seen["samples"], *seen["embedding"])),
         }
 
     return match_of(params) | _by_set(jax.lax.map(of_set, _images(data)))
@@ -56,8 +55,9 @@ def _by_set(found: dict) -> dict:
 def measure(config: Config, model: Model, data: Problem, arm, params) -> dict:
     """What is known of every test image, one array for each of the finished runs [r ...].
 
-    `right` holds whether the vote of an image's neighbours is its number: among the clean images,
-    among the corrupted ones, and "mixed" of a corrupted one among the clean ones; never its own.
+    `right` [r v n] holds whether the vote of an image's neighbours is its number, for each of the
+    numbers of `voters`: among the clean images, among the corrupted ones, and "mixed" of a
+    corrupted one among the clean ones; never its own.
     """
 
     def one(given):
@@ -67,8 +67,7 @@ def measure(config: Config, model: Model, data: Problem, arm, params) -> dict:
             seen = _embedded(config, model, arm, params, x)
             mean, log_variance = seen["embedding"]
             return (
-                seen["first"],
-                seen["second"],
+                seen["matched"],
                 {
                     "odds": _odds_of_pairs(params, seen, data.partners),
                     "mismatch": seen["mismatch"],
@@ -77,13 +76,15 @@ def measure(config: Config, model: Model, data: Problem, arm, params) -> dict:
                 },
             )
 
-        first, second, found = jax.lax.map(of_set, _images(data))
+        matched, found = jax.lax.map(of_set, _images(data))
         clean, corrupted = range(2)
-        queries = first[jnp.array([clean, corrupted, corrupted])]
-        # Independent of the queries' samples, though the images may be the same.
-        galleries = second[jnp.array([clean, corrupted, clean])]
-        vote = functools.partial(_right, config.k, params, data.numbers)
-        right = jax.lax.map(lambda both: vote(*both), (queries, galleries))
+
+        def vote(both):
+            queries, gallery = ([leaf[part] for leaf in matched] for part in both)
+            return _right(voters(config), params, data.numbers, queries, gallery)
+
+        pairs = jnp.array([[clean, clean], [corrupted, corrupted], [corrupted, clean]])
+        right = jax.lax.map(vote, (pairs[:, 0], pairs[:, 1]))
         names = ("clean", "corrupted", "mixed")
         return _by_set(found) | {f"right/{name}": v for name, v in zip(names, right, strict=True)}
 
@@ -91,26 +92,34 @@ def measure(config: Config, model: Model, data: Problem, arm, params) -> dict:
 
 
 def _embedded(config: Config, model: Model, arm, params, x) -> dict:
-    """Two independent sets of samples of each image, and its chance not to match itself."""
-    embedding = model.embed(params, x)
+    """What each image is embedded as, what of it is matched, and its chance not to match itself."""
+    mean, log_variance = model.embed(params, x)
+    on = arm["hedged"] > 0
+    # The point is the first mean, without any spread.
+    matched = jnp.where(on, mean, mean[:, :1]), jnp.where(on, log_variance, -jnp.inf)
     drawn = sample(
-        jax.random.key(0), *embedding, hedged=arm["hedged"], samples=max(2 * MANY, config.samples)
+        jax.random.key(0), mean, log_variance, hedged=arm["hedged"], samples=config.samples
     )
-    many = drawn[:MANY], drawn[MANY : 2 * MANY]
-    k = min(config.samples, MANY)
     return {
-        "embedding": embedding,
-        "first": many[0][:k],
-        "second": many[1][:k],
-        "mismatch": probabilistic.self_mismatch(*many, **match_of(params)),
+        "embedding": (mean, log_variance),
+        "matched": matched,
+        "samples": drawn,
+        "mismatch": jnp.exp(_match(params, matched, matched).mismatch),
     }
+
+
+def _match(params, first, second):
+    """Log-chances of a match, by the same points for all pairs."""
+    nodes = probabilistic.normal_nodes(first[0].shape[-1])
+    return probabilistic.gaussian_match(*first, *second, nodes, **match_of(params))
 
 
 def _odds_of_pairs(params, seen: dict, partners):
     """Log-odds [2 n] of a match: of each image with another of its number, and of another."""
-    first = jnp.tile(seen["first"], (1, 2, 1))
-    second = seen["second"][:, partners.ravel()]
-    chance = probabilistic.match_log_probability(first, second, **match_of(params))
+    matched = seen["matched"]
+    first = jax.tree.map(lambda leaf: jnp.tile(leaf, (2, 1, 1)), matched)
+    second = jax.tree.map(lambda leaf: leaf[partners.ravel()], matched)
+    chance = _match(params, first, second)
     return chance.match - chance.mismatch
 
 
@@ -121,30 +130,36 @@ def _variances(arm, mean, log_variance):
     return jnp.where(arm["hedged"] > 0, within, 0.0), jnp.mean(jnp.var(center, axis=0))
 
 
-def _right(k: int, params, numbers, queries, gallery):
-    """Whether the most frequent number among the k likeliest matches [n] is the right one.
+def _right(ks, params, numbers, queries, gallery):
+    """Whether the most frequent number among the k likeliest matches is the right one, [v n].
 
     Of numbers with equally many votes that of the likelier match wins.
     """
     match, n = match_of(params), len(numbers)
+    nodes = jnp.asarray(probabilistic.normal_nodes(queries[0].shape[-1]))
 
     def of_block(block):
-        index, z = block
+        index, *query = block
+        rows = len(index)
+        first = [jnp.repeat(leaf, n, axis=0) for leaf in query]
+        second = [jnp.tile(leaf, (rows, 1, 1)) for leaf in gallery]
 
-        def of_one(i, z):
+        def add(total, node):
+            logits = probabilistic.gaussian_match_logits(*first, *second, node[None], **match)
             # Least mismatch rather than largest match, which rounds to 1 for many.
-            apart = probabilistic.self_mismatch(jnp.repeat(z[:, None], n, axis=1), gallery, **match)
-            found = jax.lax.top_k(-apart.at[i].set(jnp.inf), k)[1]
-            label = numbers[found]
-            votes = jnp.sum(label[:, None] == label[None], axis=1)
-            return label[jnp.argmax(votes)] == numbers[i]  # the first of the largest
+            return total + jnp.sum(jax.nn.sigmoid(-logits), axis=(0, 1)), None
 
-        return jax.vmap(of_one, (0, 1))(index, z)
+        apart, _ = jax.lax.scan(add, jnp.zeros(rows * n), nodes)
+        apart = apart.reshape(rows, n).at[jnp.arange(rows), index].set(jnp.inf)
+        label = numbers[jax.lax.top_k(-apart, max(ks))[1]]
 
-    index = jnp.arange(n).reshape(-1, _block(n))
-    z = jnp.moveaxis(queries.reshape(len(queries), *index.shape, -1), 1, 0)
-    return jax.lax.map(of_block, (index, z)).ravel()
+        def vote(label):
+            votes = jnp.sum(label[:, :, None] == label[:, None, :], axis=2)
+            first = jnp.argmax(votes, axis=1)[:, None]  # the first of the largest
+            return jnp.take_along_axis(label, first, axis=1)[:, 0] == numbers[index]
 
+        return jnp.stack([vote(label[:, :k]) for k in ks], axis=1)
 
-def _block(n: int) -> int:
-    return max(size for size in range(1, _QUERIES + 1) if n % size == 0)
+    size = max(size for size in range(1, max(1, _PAIRS // n) + 1) if n % size == 0)
+    blocks = [leaf.reshape(-1, size, *leaf.shape[1:]) for leaf in (jnp.arange(n), *queries)]
+    return jax.lax.map(of_block, tuple(blocks)).reshape(n, len(ks)).T

@@ -8,7 +8,7 @@ from matplotlib.patches import Ellipse
 from rich.table import Table
 
 from experiments._conclusion import claims_table, printed
-from experiments._hedged_config import Config, main_arm
+from experiments._hedged_config import Config, main_arm, voters
 from experiments._hedged_found import (
     GAIN,
     GALLERIES,
@@ -16,6 +16,7 @@ from experiments._hedged_found import (
     SETS,
     WITHIN,
     claims,
+    known,
     number,
 )
 from rlkit.plots import style
@@ -172,7 +173,7 @@ def report(records: Records) -> str:
 def _accuracy_table(config: Config, summary: dict[str, Any]) -> Table:
     out = Table(
         title=f"{config.digits}-digit {config.data} in {config.dim} dimensions: AP of pairs, "
-        f"and vote of {config.k} neighbours; means over {config.seeds} seeds (least to greatest)",
+        f"and vote of k = {voters(config)[0]}; means over {config.seeds} seeds (least to greatest)",
         title_justify="left",
     )
     out.add_column("embedding", no_wrap=True)
@@ -219,22 +220,18 @@ def _verdict(summary: dict[str, Any]) -> str:
     point, main = summary["arms"][0], summary["arms"][summary["main"]]
     gain = 100 * (np.mean(main["knn"]["corrupted"]) - np.mean(point["knn"]["corrupted"]))
     cost = 100 * (np.mean(point["ap"]["clean"]) - np.mean(main["ap"]["clean"]))
-    rises = number(summary["area"]["of"][main["name"]]["spearman"])
+    spearman = summary["area"]["of"][main["name"]]["spearman"]
     missed = [
         text
         for text, holds in (
             (f"the gain is below {GAIN:g}", gain >= GAIN),
             (f"the cost is above {WITHIN:g}", cost <= WITHIN),
-            (f"the self-mismatch does not rise (below {RISES:g})", _at_least(rises, RISES)),
+            (f"the self-mismatch does not rise (below {RISES:g})", known(spearman) >= RISES),
         )
         if not holds
     ]
     return (
         f"hedging gains {gain:+.1f} points of the vote on corrupted images, costs {cost:.1f} "
-        f"points of clean AP, and its uncertainty goes with occlusion at {rises}: "
+        f"points of clean AP, and its uncertainty goes with occlusion at {number(spearman)}: "
         + (f"NOT as claimed ({'; '.join(missed)})" if missed else "as claimed")
     )
-
-
-def _at_least(text: str, bound: float) -> bool:
-    return text != "undefined" and float(text) >= bound

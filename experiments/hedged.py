@@ -6,11 +6,14 @@ digits, some of them under black squares, and the embedding has two or three dim
 embedding of the same network, trained on the same pairs by the soft contrastive loss, is held
 against it: by average precision of verified pairs, by the vote of nearest neighbours (for hedged
 embeddings those that match most likely), and by what the self-mismatch says about occlusion and
-about errors. A sweep of beta shows where the bottleneck closes.
+about errors. A sweep of beta shows where the bottleneck closes. How many neighbours vote matters
+(`--k`): the vote of many does for a point what its variance does for a hedged embedding.
 
 So that a few thousand steps teach something, each image is told from many of its batch, and pairs
 that match have less than half of the weight (`--negatives`, `--matching`; the paper's preset takes
 one and a half). The networks are smaller than the paper's, without its 5 x 5 filters and pooling.
+Flags that are not given depend on the data: digits take minutes, and MNIST, with a convolutional
+network and ten times as many test images, the better part of an hour.
 """
 
 import dataclasses

@@ -17,6 +17,11 @@ from rlkit.losses.probabilistic.gaussians import (
     mixture_sample,
     query_vector,
 )
+from rlkit.losses.probabilistic.integrated import (
+    gaussian_match,
+    gaussian_match_logits,
+    normal_nodes,
+)
 from rlkit.losses.probabilistic.matching import (
     LogChance,
     hib,
@@ -44,6 +49,8 @@ __all__ = [
     "gaussian_from_noise",
     "gaussian_kl",
     "gaussian_kl_score",
+    "gaussian_match",
+    "gaussian_match_logits",
     "gaussian_sample",
     "hib",
     "loss_prediction",
@@ -55,6 +62,7 @@ __all__ = [
     "mixture_kl",
     "mixture_log_density",
     "mixture_sample",
+    "normal_nodes",
     "pcme",
     "query_vector",
     "self_mismatch",
