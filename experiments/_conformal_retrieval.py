@@ -37,12 +37,13 @@ class Searched:
     relevant: Any
 
 
-def searched(config: Config) -> tuple[Searched, Searched]:
-    """Queries to train on and queries to test with, [s q ...] for seeds.
+def searched(config: Config) -> tuple[Searched, Searched, Searched]:
+    """Queries to train on, to set a cut-off with and to test with, [s q ...] for seeds.
 
     The text is that of Python's own help, as it was installed: chapters of very different lengths,
-    broad ones and narrow ones. Half of the passages are documents, a quarter are queries to train
-    on and a quarter queries to test with; relevant are the documents of the query's chapter.
+    broad ones and narrow ones. Half of the passages are documents, an eighth are queries to train
+    on, an eighth queries to set a cut-off with, which no adapter has seen, and a quarter queries to
+    test with; relevant are the documents of the query's chapter.
     Embeddings are principal directions of the documents' weighted word counts (latent semantic
     analysis), of unit length.
 
@@ -77,7 +78,7 @@ def _split(config: Config, texts: list[str], chapters: np.ndarray, seed: int):
 
     rng = np.random.default_rng([seed, 4])
     order = rng.permutation(len(texts))
-    parts = np.split(order, [len(order) // 2, 3 * len(order) // 4])
+    parts = np.split(order, [len(order) // 2, 5 * len(order) // 8, 3 * len(order) // 4])
     if config.candidates > len(parts[0]):
         raise UsageError(
             f"--candidates={config.candidates} is more than the {len(parts[0])} documents"
@@ -147,16 +148,17 @@ _LOG_EXPONENTS = {"linear": 0.0, "sqrt": np.log(0.5), "quadratic": np.log(2.0), 
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def measure(config: Config, apply, params, known: Searched, test: Searched) -> dict[str, Any]:
+def measure(config: Config, apply, params, held: Searched, test: Searched) -> dict[str, Any]:
     """What each method's scores of the test queries are worth under one cut-off.
 
-    In double precision: that maps leave rankings alone is about the maps, not about rounding.
+    Besides the test queries' own cut-off there is that of the queries that are `held` back. In
+    double precision: that maps leave rankings alone is about the maps, not about rounding.
     """
     found: dict[str, Any] = {}
     with jax.enable_x64(True):
         for method in METHODS:
-            both = [_scores(method, apply, params, part) for part in (known, test)]
-            found[method] = _worth(config, both, (known, test))
+            both = [_scores(method, apply, params, part) for part in (held, test)]
+            found[method] = _worth(config, both, (held, test))
             changed = filtering.changed_pairs(np.float64(test.cosines), both[1])
             found[method] |= {"swapped": np.array(changed[0]), "tied": np.array(changed[1])}
     return found
@@ -178,9 +180,9 @@ _adapt = jax.jit(lambda c, p, form: filtering.adapt(c, p, form=form), static_arg
 
 
 def _worth(config: Config, scores, parts) -> dict[str, np.ndarray]:
-    known, test = (jnp.asarray(x.ravel()) for x in scores)
-    of_known, of_test = (jnp.asarray(part.relevant.ravel() > 0.5) for part in parts)
-    own, moved, area = _measured(known, test, of_known, of_test, config.recall)
+    held, test = (jnp.asarray(x.ravel()) for x in scores)
+    of_held, of_test = (jnp.asarray(part.relevant.ravel() > 0.5) for part in parts)
+    own, moved, area = _measured(held, test, of_held, of_test, config.recall)
     return {
         "area": np.asarray(area),
         "precision": np.asarray(own.precision),
@@ -191,12 +193,12 @@ def _worth(config: Config, scores, parts) -> dict[str, np.ndarray]:
 
 
 @jax.jit
-def _measured(known, test, of_known, of_test, recall):
-    own, learned = (
+def _measured(held, test, of_held, of_test, recall):
+    own, before = (
         filtering.cutoff_at_recall(s, r, recall=recall)
-        for s, r in ((test, of_test), (known, of_known))
+        for s, r in ((test, of_test), (held, of_held))
     )
-    moved = filtering.at_cutoff(test, of_test, learned.threshold)
+    moved = filtering.at_cutoff(test, of_test, before.threshold)
     return own, moved, filtering.average_precision(test, of_test)
 
 

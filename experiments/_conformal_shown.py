@@ -11,6 +11,7 @@ from experiments._conformal_config import Config
 from experiments._conformal_found import TASKS, labels_of
 from experiments._conformal_labels import EPSILONS, MIDDLE, POWERS
 from experiments._conformal_retrieval import METHODS, POINTS
+from experiments._numbers import ranged
 from rlkit.plots import style
 from rlkit.train.records import Records, read_arrays
 
@@ -225,7 +226,7 @@ def _retrieval_table(config: Config, summary: dict[str, Any]) -> Table:
         "their range",
         title_justify="left",
         caption="transferred: recall and precision on test queries of the cut-off that has the "
-        "wanted recall on those trained on",
+        "wanted recall on others, which no adapter was trained on",
         caption_justify="left",
     )
     heads = ("scores", "PR-AUC", f"precision at {config.recall:.0%}", "filtered", "transferred")
@@ -236,7 +237,7 @@ def _retrieval_table(config: Config, summary: dict[str, Any]) -> Table:
         moved = np.array(of["transferred"], float).mean(axis=0)
         out.add_row(
             method,
-            *(_ranged(of[name]) for name in ("area", "precision", "filtered")),
+            *(ranged(of[name]) for name in ("area", "precision", "filtered")),
             f"{moved[0]:.3f}, {moved[1]:.3f}",
         )
     return out
@@ -244,9 +245,3 @@ def _retrieval_table(config: Config, summary: dict[str, Any]) -> Table:
 
 def _seeds(config: Config) -> str:
     return f"{config.seeds} seed{'s' * (config.seeds > 1)}"
-
-
-def _ranged(values) -> str:
-    values = np.array(values, float)
-    text = f"{values.mean():.3f}"
-    return text if values.size == 1 else f"{text} ±{np.ptp(values) / 2:.3f}"

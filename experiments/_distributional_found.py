@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from experiments._distributional_config import Config, dims_of, tops_of
 from experiments._distributional_exact import SEARCHES
 from experiments._distributional_trained import DEPTH, SCORERS
+from experiments._numbers import bounds, mean, number, spearman
 from rlkit.train.records import Records, read_arrays
 
 PREDICTORS = {
@@ -47,14 +47,6 @@ def signed(known: dict[str, np.ndarray], predictor: str) -> np.ndarray:
     return -values if predictor.endswith("/norm") else values
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation along the last axis, equal values sharing ranks; NaN without spread."""
-    a, b = (stats.rankdata(v, axis=-1) for v in (x, y))
-    a, b = (v - v.mean(axis=-1, keepdims=True) for v in (a, b))
-    size = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
-    return np.where(size > 0, np.sum(a * b, axis=-1) / np.where(size > 0, size, 1), np.nan)
-
-
 def prediction(known: dict[str, np.ndarray], predictor: str, *, seed: int = 0) -> dict[str, Any]:
     """Correlation of a predictor with the reciprocal rank: mean over seeds, and 95 % interval.
 
@@ -71,18 +63,13 @@ def prediction(known: dict[str, np.ndarray], predictor: str, *, seed: int = 0) -
     means = []
     for drawn in draws:
         chosen = at[drawn].ravel()
-        means.append(_mean(spearman(u[:, chosen], reciprocal[:, chosen])))
+        means.append(mean(spearman(u[:, chosen], reciprocal[:, chosen])))
     means = np.array(means)[np.isfinite(means)]
     return {
-        "spearman": _mean(spearman(u, reciprocal)),
+        "spearman": mean(spearman(u, reciprocal)),
         "interval": np.percentile(means, [2.5, 97.5]).tolist() if means.size else [np.nan] * 2,
-        "with_area": _mean(spearman(u, np.broadcast_to(known["area"], u.shape))),
+        "with_area": mean(spearman(u, np.broadcast_to(known["area"], u.shape))),
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    """Over the seeds where it is defined."""
-    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 
 
 def summarize(records: Records) -> dict[str, Any]:
@@ -190,7 +177,7 @@ def claims(config: Config, summary: dict[str, Any]) -> list[dict[str, str]]:
             row(
                 claim,
                 paper,
-                f"Spearman {number(of['spearman'])} [{number(low)}, {number(high)}] with the "
+                f"Spearman {number(of['spearman'])} {bounds(of['interval'])} with the "
                 f"reciprocal rank, {number(of['with_area'])} with the share covered",
                 None if known is None else sign in (0, known),
             )
@@ -201,8 +188,3 @@ def claims(config: Config, summary: dict[str, Any]) -> list[dict[str, str]]:
 def _consistent(difference: np.ndarray) -> bool | None:
     """Above 0 in all seeds, below or equal in all, or undecided."""
     return True if np.all(difference > 0) else False if np.all(difference <= 0) else None
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Rounded; JSON has no NaN, only null."""
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"

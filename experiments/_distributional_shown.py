@@ -9,8 +9,9 @@ from rich.table import Table
 from experiments._conclusion import claims_table, printed
 from experiments._distributional_config import Config
 from experiments._distributional_exact import SEARCHES
-from experiments._distributional_found import PREDICTORS, number, queries, signed
+from experiments._distributional_found import PREDICTORS, queries, signed
 from experiments._distributional_trained import DEPTH, SCORERS
+from experiments._numbers import bounds, number, ranged
 from rlkit.plots import style
 from rlkit.train.records import Records
 
@@ -226,15 +227,9 @@ def _retrieval_table(config: Config, summary: dict[str, Any]) -> Table:
     for scorer, model in SCORERS.items():
         of = summary["retrieval"][scorer]
         out.add_row(
-            scorer, model, str(_size(config, scorer)), _ranged(of["mrr"]), _ranged(of["ndcg"])
+            scorer, model, str(_size(config, scorer)), ranged(of["mrr"]), ranged(of["ndcg"])
         )
     return out
-
-
-def _ranged(values) -> str:
-    values = np.array(values, float)
-    text = f"{values.mean():.3f}"
-    return text if values.size == 1 else f"{text} ±{np.ptp(values) / 2:.3f}"
 
 
 def _prediction_table(summary: dict[str, Any]) -> Table:
@@ -247,11 +242,10 @@ def _prediction_table(summary: dict[str, Any]) -> Table:
         out.add_column(head, justify="right" if i > 1 else "left", no_wrap=True)
     for name, (title, scorer) in PREDICTORS.items():
         of = summary["prediction"][name]
-        low, high = of["interval"]
         out.add_row(
             title,
             scorer,
-            f"{number(of['spearman'])} [{number(low)}, {number(high)}]",
+            f"{number(of['spearman'])} {bounds(of['interval'])}",
             number(of["with_area"]),
         )
     return out

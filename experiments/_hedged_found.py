@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from experiments._hedged_config import Config, arms, main_arm, names, voters
+from experiments._numbers import bounds, number
 from rlkit.train.records import Records, read_arrays
 
 SETS = ("clean", "corrupted")
@@ -300,12 +301,5 @@ def known(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """Rounded, or that there is nothing to round."""
-    value = known(value)
-    return f"{value:.{digits}f}" if np.isfinite(value) else "undefined"
-
-
 def _with_interval(of: dict[str, Any], name: str) -> str:
-    bounds = ", ".join(number(bound) for bound in of[f"{name}_interval"])
-    return f"{number(of[name])} [{bounds}]"
+    return f"{number(of[name])} {bounds(of[f'{name}_interval'])}"

@@ -17,8 +17,8 @@ from experiments._hedged_found import (
     WITHIN,
     claims,
     known,
-    number,
 )
+from experiments._numbers import bounds, number
 from rlkit.plots import style
 from rlkit.train.records import Records, read_arrays
 
@@ -201,7 +201,6 @@ def _spread_table(summary: dict[str, Any]) -> Table:
         out.add_column(head, justify="right")
     for arm in summary["arms"][1:]:
         of_area = summary["area"]["of"][arm["name"]]
-        bounds = ", ".join(number(bound) for bound in of_area["spearman_interval"])
         out.add_row(
             arm["name"],
             *(f"{np.mean(arm['mismatch'][part]):.3f}" for part in SETS),
@@ -209,7 +208,7 @@ def _spread_table(summary: dict[str, Any]) -> Table:
             f"{np.mean(arm['share']['clean']):.4f}",
             f"{np.mean(arm['divergence']['clean']):.2f}",
             *(f"{np.mean(arm[what]):.2f}" for what in ("scale", "offset")),
-            f"{number(of_area['spearman'])} [{bounds}]",
+            f"{number(of_area['spearman'])} {bounds(of_area['spearman_interval'])}",
             number(of_area["kendall"]),
         )
     return out

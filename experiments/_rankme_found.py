@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from experiments._numbers import mean, number, spearman
 from experiments._rankme_config import Config, programs, table
 from rlkit.train.records import Records, read_arrays
 
@@ -52,14 +53,6 @@ def chosen(scores: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     return np.take_along_axis(accuracy, best, axis=-1)[..., 0]
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation along the last axis, equal values sharing ranks; NaN without spread."""
-    a, b = (stats.rankdata(v, axis=-1) for v in (x, y))
-    a, b = (v - v.mean(axis=-1, keepdims=True) for v in (a, b))
-    size = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
-    return np.where(size > 0, np.sum(a * b, axis=-1) / np.where(size > 0, size, 1), np.nan)
-
-
 def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Kendall's tau-b along the last axis of [s c]; NaN without spread."""
     return np.array([stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)])
@@ -75,18 +68,18 @@ def selection(scores: dict[str, np.ndarray], accuracy: np.ndarray, *, seed: int 
     cells = accuracy.shape[1]
     draws = rng.integers(cells, size=(RESAMPLES, cells))
     again = accuracy[:, draws]  # [s r c]
-    oracle, mean = accuracy.max(axis=-1), accuracy.mean(axis=-1)
+    oracle, random = accuracy.max(axis=-1), accuracy.mean(axis=-1)
     found: dict[str, Any] = {
         "oracle": {"accuracy": oracle.mean()},
-        "random": _worth(mean, again.mean(axis=-1), oracle, again.max(axis=-1)),
+        "random": _worth(random, again.mean(axis=-1), oracle, again.max(axis=-1)),
     }
     for name, values in scores.items():
         value = chosen(values, accuracy)
         found[name] = _worth(value, chosen(values[:, draws], again), oracle, again.max(axis=-1)) | {
-            "regained": _mean((value - mean) / np.where(oracle > mean, oracle - mean, np.nan)),
-            "spearman": _mean(spearman(values, accuracy)),
+            "regained": mean((value - random) / np.where(oracle > random, oracle - random, np.nan)),
+            "spearman": mean(spearman(values, accuracy)),
             "spearman_interval": _interval(spearman(values[:, draws], again)),
-            "kendall": _mean(kendall(values, accuracy)),
+            "kendall": mean(kendall(values, accuracy)),
         }
     return found
 
@@ -99,11 +92,6 @@ def _worth(value, values, oracle, oracles) -> dict[str, Any]:
         "share": np.mean(value / oracle),
         "share_interval": _interval(values / oracles),
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    """Over the seeds where it is defined."""
-    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 
 
 def _interval(values: np.ndarray) -> list[float]:
@@ -265,8 +253,3 @@ def claims(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def _number_or(value: float | None, default: float = -np.inf) -> float:
     return default if value is None or not np.isfinite(value) else value
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Rounded; JSON has no NaN, only null."""
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"

@@ -8,6 +8,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rich.table import Table
 
 from experiments._conclusion import claims_table, printed
+from experiments._numbers import number
 from experiments._rankme_config import PARAMETERS, Config, grid, programs, table
 from experiments._rankme_found import (
     ENOUGH,
@@ -16,7 +17,6 @@ from experiments._rankme_found import (
     RESAMPLES,
     SHAPES,
     claims,
-    number,
 )
 from rlkit.plots import style
 from rlkit.train.records import Records

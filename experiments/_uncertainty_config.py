@@ -18,7 +18,10 @@ METHODS = {
 }
 """Uncertainties, and the network that each is read from."""
 
-TRANSFERS = ("occluded", "turned", "mnist", "fashion_mnist")
+CHANGED = ("occluded", "turned")
+"""Tests of the held-out images themselves, changed."""
+
+TRANSFERS = (*CHANGED, "mnist", "fashion_mnist")
 CLASSES = 10  # of every data set
 
 

@@ -18,7 +18,7 @@ DISTRIBUTIONS = ("elk", "hib", "mc_info_nce")
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """The networks of one configuration, all of one size."""
+    """The networks of one configuration, all of one size; the ensemble is several of them."""
 
     config: Config
     trunk: encoders.MLP
@@ -128,7 +128,7 @@ class Models:
             temperature = 1 / c.inverse_temperature
             found = probabilistic.mc_info_nce(first, second, temperature=temperature, ids=own)
             return jnp.mean(found)
-        # Each with its partner, and with the partner of the next: mostly another class.
+        # Each with its partner, and with the partner of the one before: mostly another class.
         other = jnp.concatenate([second, jnp.roll(second, 1, axis=1)], axis=1)
         matches = jnp.concatenate([jnp.ones_like(own, bool), own == jnp.roll(own, 1)])
         found = probabilistic.hib(

@@ -7,8 +7,9 @@ from matplotlib import pyplot as plt
 from rich.table import Table
 
 from experiments._conclusion import claims_table, printed
+from experiments._numbers import bounds, mean, number
 from experiments._uncertainty_config import METHODS, Config, classes_of, methods_of, tests_of
-from experiments._uncertainty_found import COVERAGES, number
+from experiments._uncertainty_found import COVERAGES
 from rlkit.plots import style
 from rlkit.train.records import Records
 
@@ -53,7 +54,7 @@ def _draw_values(axes, config: Config, summary: dict[str, Any]) -> None:
     """Mean over seeds, and for held-out classes the interval over images."""
     methods = methods_of(config)
     for i, name in enumerate(tests_of(config)):
-        values = [_mean(v) for v in summary["tests"][name]["r_auroc"]]
+        values = [mean(v) for v in summary["tests"][name]["r_auroc"]]
         at = np.arange(len(methods)) + 0.14 * (i - (len(tests_of(config)) - 1) / 2)
         held_out = name == "held-out"
         axes.plot(
@@ -82,7 +83,7 @@ def _draw_beside_recall(axes, config: Config, summary: dict[str, Any]) -> None:
         area, recall = np.array(area, float), np.array(recall, float)
         axes.plot(recall, area, ".", color=look["color"], markersize=2.5, alpha=0.6)
         axes.plot(
-            recall.mean(), _mean(area), look["marker"], color=look["color"],
+            recall.mean(), mean(area), look["marker"], color=look["color"],
             markersize=look["markersize"] + 2, markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
@@ -96,7 +97,7 @@ def _draw_beside_recall(axes, config: Config, summary: dict[str, Any]) -> None:
 def _draw_over_time(axes, config: Config, records: Records) -> None:
     curves = np.array(records.summary["curves"]["held-out"], float)  # [T m s]
     for i, method in enumerate(methods_of(config)):
-        middle = [_mean(values) for values in curves[:, i]]
+        middle = [mean(values) for values in curves[:, i]]
         axes.plot(records.steps, middle, **_LOOKS[method])
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     axes.set(
@@ -118,12 +119,6 @@ def _draw_refusals(axes, config: Config, summary: dict[str, Any]) -> None:
         xlim=(0, 1),
         ylim=(0, None),
     )
-
-
-def _mean(values) -> float:
-    """Of what is defined: a seed without an error has no R-AUROC."""
-    values = np.array(values, float)
-    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else np.nan
 
 
 # --- the tables ----------------------------------------------------------------------------------
@@ -156,15 +151,12 @@ def _table(config: Config, summary: dict[str, Any]) -> Table:
     for i, method in enumerate(methods_of(config)):
         cells = []
         for name, of in tests.items():
-            text = f"{number(_mean(of['r_auroc'][i]))}"
+            text = f"{number(mean(of['r_auroc'][i]), 3)}"
             if name == "held-out":
-                text += f" [{', '.join(number(bound) for bound in of['interval'][i])}]"
+                text += f" {bounds(of['interval'][i], 3)}"
             cells.append(f"{text} ({np.mean(of['recall'][i]):.3f})")
         out.add_row(method, *cells)
-    cells = [
-        f"{number(of['control'])} [{', '.join(number(bound, 2) for bound in of['control_range'])}]"
-        for of in tests.values()
-    ]
+    cells = [f"{number(of['control'], 3)} {bounds(of['control_range'])}" for of in tests.values()]
     out.add_row("random (control)", *cells, style="dim")
     before = [f"({summary['untrained'][name][0]:.3f})" for name in tests]
     out.add_row(f"{methods_of(config)[0]}, untrained", *before, style="dim")

@@ -44,7 +44,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
     options = app.resolve(options, config)
     # Whatever cannot be used is refused here, before there is a folder.
     numbers = sets.numbers(config, options.data_dir)
-    known, test = retrieval.searched(config)
+    known, held, test = retrieval.searched(config)
     mesh.constrainer(mesh.parse(options.mesh), config.batch_size)
     network, adapter, optimizer = *_models(config), optax.adam(config.lr)
     known_of_all = jax.tree.map(jnp.asarray, known)
@@ -65,7 +65,7 @@ def run(config: Config, options: app.Options | None = None) -> Records:
             constrain=mesh.constrainer(opened.mesh, config.batch_size),
         )
         if mesh.is_first_process():
-            _measure(config, network, adapter, state, numbers, (known, test), opened)
+            _measure(config, network, adapter, state, numbers, (held, test), opened)
     return conclude(opened.folder, summarize, figure)
 
 

@@ -5,8 +5,8 @@ of Kirchhof et al. 2023 [kirchhof2023url]: for each image the nearest other one,
 class or has not, and R-AUROC is how well the uncertainty tells which. Of class probabilities:
 entropy, and the disagreement of dropout's or an ensemble's predictions; the norm of the embedding;
 a head that predicts the loss; and concentrations of embeddings that are distributions, by ELK, HIB
-and MCInfoNCE. Random uncertainties are the control. All have the same batches and sizes, and none
-is tuned by its R-AUROC, as each is in the benchmark.
+and MCInfoNCE. Random uncertainties are the control. All have the same batches, and networks of one
+size, of which the ensemble has several; none is tuned by its R-AUROC, as each is in the benchmark.
 """
 
 import functools

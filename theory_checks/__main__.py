@@ -3,14 +3,15 @@ r"""Runs the theory checks: `python -m theory_checks --only=stepwise --seeds=3 -
 Prints one table, and writes results.json and figure.pdf (both sides over the grid, a page for each
 check). With --embeddings=FILE (.npy or .npz) every check that applies to a representation of your
 own is held against it, and those that do not say why. Exit code 0; 1 if something is violated, a
-control slips through, a check crashes or a file is malformed; 2 for a flag that cannot be used.
-Everything runs in double precision, so that no verdict is about rounding; a check that trains in
-single precision says so with its dtypes.
+control slips through, no case of a check meets its assumptions, a check crashes or a file is
+malformed; 2 for a flag that cannot be used. Everything runs in double precision, so that no verdict
+is about rounding; a check that trains in single precision says so with its dtypes.
 """
 
 import importlib
 import pkgutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ class Options:
     seeds: int = flag(3, "how many seeds, from 0", at_least=1)
     preset: str = flag("quick", "the size of the grid", choices=PRESETS)
     embeddings: str | None = flag(None, "file [n d], or [2 n d] for pairs, to hold them against")
+    key: str | None = flag(None, "which array of it, if it is an .npz file of several")
     labels: str | None = flag(None, "classes of its rows (.npy, .txt)")
     paired: str | None = flag(None, "the other side of its rows' pairs (.npy, .npz)")
     rows: int = flag(500, "of --embeddings that are looked at, evenly spread", at_least=2)
@@ -58,9 +60,9 @@ class Options:
 
     def __post_init__(self):
         check_flags(self)
-        for name in ("labels", "paired"):
+        for name in ("key", "labels", "paired"):
             if getattr(self, name) is not None and self.embeddings is None:
-                raise UsageError(f"--{name} belongs to rows of --embeddings, which is not given")
+                raise UsageError(f"--{name} belongs to --embeddings, which is not given")
 
 
 def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks) -> int:
@@ -85,6 +87,14 @@ def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks)
                 print(f"{module}: {check.name}: {check.statement} ({check.source})")
         return 0
 
+    out = Path(options.out)
+    try:  # before the checks have run for an hour
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        print(f"error: nothing can be written to --out={out}: {error.strerror}", file=sys.stderr)
+        return UsageError.exit_code
+
     about = {"preset": options.preset, "seeds": options.seeds}
     if given is None:
         results = _each(
@@ -95,8 +105,6 @@ def main(argv: Sequence[str] | None = None, package: ModuleType = theory_checks)
         silent = {name: why for name, why in found.items() if isinstance(why, str)}
         results = {name: result for name, result in found.items() if name not in silent}
         about = {"embeddings": options.embeddings, "rows": len(given.z), "does not apply": silent}
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
     # Not only the width of a terminal: in a log file every column must be readable too.
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table(results))
     if given is not None:
@@ -131,7 +139,7 @@ def _given(options: Options) -> Embeddings:
     Raises:
         UsageError, DataError: a file is none of embeddings, or they do not belong together.
     """
-    z = inputs.embeddings(options.embeddings)
+    z = inputs.embeddings(options.embeddings, key=options.key)
     z, paired = z if z.ndim == 3 else (z, None)
     if options.paired is not None:
         if paired is not None:
@@ -141,16 +149,33 @@ def _given(options: Options) -> Embeddings:
             raise DataError(f"{options.paired} has not one row for each of the {len(z)} embeddings")
     labels = None if options.labels is None else inputs.labels(options.labels, len(z))[0]
     rows = np.unique(np.linspace(0, len(z) - 1, min(options.rows, len(z))).astype(int))
-    sides = {}
-    for name, side in (("embeddings", z), ("paired", paired)):
-        sides[name] = None if side is None else np.asarray(side[rows], np.float64)
-        if side is not None and not np.isfinite(sides[name]).all():
-            bad = rows[np.argmin(np.isfinite(sides[name]).all(axis=1))]
-            where = getattr(options, name) or options.embeddings
-            raise DataError(f"{where} has a NaN or an infinity in row {bad}")
+    z = _exact(z, rows, options.embeddings)
+    if paired is not None:
+        paired = _exact(paired, rows, options.paired or options.embeddings)
     if labels is not None:
         labels = np.unique(labels[rows], return_inverse=True)[1]
-    return Embeddings(sides["embeddings"], labels, sides["paired"])
+    return Embeddings(z, labels, paired)
+
+
+LARGEST = 1e50
+"""And its inverse the least: whatever single precision holds, and sixth powers in double."""
+
+
+def _exact(side: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
+    """These rows of it in double precision, if they can be computed with."""
+    found = np.asarray(side[rows], np.float64)
+    largest = np.max(np.abs(found), axis=1)
+    for bad, what in (
+        (~np.isfinite(largest), "a NaN or an infinity"),
+        (largest > LARGEST, f"a number beyond {LARGEST:g}, whose powers overflow,"),
+        (
+            (largest > 0) & (largest < 1 / LARGEST),
+            f"nothing but numbers below {1 / LARGEST:g}, whose powers underflow,",
+        ),
+    ):
+        if bad.any():
+            raise DataError(f"{where} has {what} in row {rows[np.argmax(bad)]}")
+    return found
 
 
 def _on_embeddings(check: Check, given: Embeddings) -> Report | str:

@@ -97,6 +97,14 @@ def raw_correlation(run: tuple[Case, np.ndarray]) -> float:
     return np.corrcoef(np.asarray(_conformity(jnp.asarray(z))), unit(z) @ raw)[0, 1]
 
 
+def _correlation_tolerance(run: tuple[Case, np.ndarray]) -> float:
+    """Two standardised vectors of n cosines of d terms, over the spread of these cosines."""
+    z = run[1]
+    raw = np.mean(z, axis=0)
+    spread = np.std(unit(z) @ (raw / np.linalg.norm(raw)))
+    return 4 * EPS * sum(z.shape) / max(spread, np.finfo(float).tiny)
+
+
 def spread(run: tuple[Case, np.ndarray]) -> float:
     """The t of the bound on that correlation."""
     return theory.spread_of_the_angle(unit(run[1]), np.mean(run[1], axis=0))
@@ -163,10 +171,7 @@ CHECKS = (
         predict=lambda run: theory.correlation_bound(spread(run)),
         measure=raw_correlation,
         relation=">=",
-        # Two standardised vectors of n cosines of d terms, the cosines spread over s_m at least.
-        tolerance=lambda run: (
-            4 * EPS * (sum(run[1].shape)) / np.std(unit(run[1]) @ np.mean(run[1], axis=0))
-        ),
+        tolerance=_correlation_tolerance,
         trivial=lambda run: 0.0,
         control=Case(offset=0.0, tails=1.0),
     ),

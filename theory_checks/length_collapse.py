@@ -152,7 +152,7 @@ class Pooled:
 
     n: int = 16
     d: int = 32
-    texts: int = 64
+    texts: int = 1024
     topic: float = 0.0
     """Standard deviation of what all tokens of one text share."""
     logit_sd: float | None = None
@@ -203,14 +203,13 @@ def _cosine_tolerance(run) -> float:
 
 LAW = {
     "quick": {
-        "n=64, s=0.5": Case(),
         "n=256, s=0.5": Case(256),
         "n=256, s=0.25": Case(256, 0.25),
         "n=256, s=0.4, tau=0.8": Case(256, 0.4, 0.8),
     },
     "paper": {
         f"n={n}, s={s:g}, tau={tau:g}": Case(n, s, tau)
-        for n in (64, 256, 1024, 4096)
+        for n in (256, 1024, 4096)
         for s in (0.1, 0.25, 0.4)
         for tau in (0.8, 1.0)
     },
@@ -221,14 +220,15 @@ CHECKS = (
     Check(
         name="length collapse: attention is a low-pass filter",
         source=SOURCE,
-        statement="|H A X| <= |H A|_2 |H X|, attained along a singular vector",
+        statement="|H A X| <= |H A|_2 |H X| if A 1 = 1, attained along a singular vector",
         data="random attention, random and worst tokens",
         symbols={
             "A": "[n n] attention, rows sum to 1",
             "H": "[n n] takes the mean over tokens off",
             "X": "[n d] tokens",
         },
-        predicted="from the largest singular value of H A",
+        predicted="from the largest singular value of H A, an operator norm: with the attention "
+        "that embeddings of your own make, rows divided by their sum, it can only hold",
         measured="what attention leaves of each coordinate, its mean off",
         broken="weights that are not divided by their sum",
         adapt=adapt_tokens,
@@ -246,7 +246,8 @@ CHECKS = (
             },
         },
         draw=draw,
-        assumptions={"weights are positive": lambda run: np.all(run.attention > 0)},
+        # That rows sum to 1 is left to the numbers.
+        assumptions={"weights are not negative": lambda run: np.all(run.attention >= 0)},
         predict=_allowed,
         measure=_kept,
         tolerance=_rounding,
@@ -334,7 +335,8 @@ CHECKS = (
         measure=_cosine,
         relation="==",
         tolerance=_cosine_tolerance,
-        trivial=lambda run: 1 - _pool_law(run),
+        # A guess that texts are equal, or that they have nothing in common.
+        trivial=lambda run: min(_pool_law(run), 1 - _pool_law(run)),
         # Tokens of one text share something, and long texts stay apart.
         control=Pooled(256, topic=0.5),
     ),

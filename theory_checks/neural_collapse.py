@@ -149,6 +149,8 @@ def adapt(given: Embeddings) -> Trained:
     if len(classes) < 2:
         raise DoesNotApply("needs two classes")
     each = np.min(np.bincount(labels))
+    if each < 2:
+        raise DoesNotApply("a class has only one row among those looked at")
     chosen = np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(classes))])
     z, labels = given.z[chosen] - np.mean(given.z[chosen], axis=0, keepdims=True), labels[chosen]
     means = np.stack([z[labels == k].mean(axis=0) for k in range(len(classes))])
@@ -214,7 +216,9 @@ BALANCED = {
     "features differ": lambda run: np.all(run.eta > 0),
 }
 GRID = {
-    "quick": {f"c = {pull:g}": Case(pull) for pull in (0.01, 0.03, 0.1)},
+    "quick": {f"c = {pull:g}": Case(pull) for pull in (0.01, 0.03, 0.1)}
+    # So early that some examples are still nearer to another class.
+    | {"c = 0.3, 100 steps": Case(0.3, 100)},
     "paper": {f"c = {pull:g}": Case(pull, 20_000) for pull in (1e-3, 0.01, 0.03, 0.1, 0.3)},
 }
 NOISE = Case(0.1, 1000, noise=0.5)
@@ -339,7 +343,7 @@ def _free_tolerance(run: Minimum) -> float:
 CHECKS = (
     Check(
         name="neural collapse: the least loss of given norms",
-        source="Zhu et al. 2021, Lemma B.5 [zhu2021geometric]; derived here",
+        source="Zhu et al. 2021, Appendix B [zhu2021geometric]; derived here",
         statement="loss >= log(1 + (K - 1) e^{-K omega eta / (K - 1)})",
         data=DATA,
         symbols=SYMBOLS,

@@ -179,6 +179,8 @@ CHECKS = (
             "quick": {
                 "n=5, D=1, near": Case(5, 1, change=1e-6),
                 "n=4, D=1, n-fold": Case(4, 1, "fold"),
+                "n=2, D=2, n-fold": Case(2, 2, "fold"),
+                # Nowhere near attained: a change of the first order, of which n-th roots are taken.
                 "n=3, D=2, near": Case(3, 2),
                 "n=4, D=2, near": Case(4, 2, change=1e-8),
                 "n=2, D=3, near": Case(2, 3, change=1e-4),

@@ -32,6 +32,8 @@ class Case:
     steps: int = 100
     lazy: bool = False
     """Whether all steps are taken with the gradient of the start."""
+    scale: float = 1.0
+    """Standard deviation of the weights at the start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Run:
     squared_steps: np.ndarray
     largest: np.ndarray
     """At every step the largest |a_k| before or after it."""
+    moved: np.ndarray
+    """Of each output, the largest distance from its start."""
     s: np.ndarray
     """Derivative of the trained model's outputs on the training inputs by the labels."""
 
@@ -66,9 +70,9 @@ def _trained(seed: tuple[int, ...], case: Case) -> Run:
     x = rng.normal(size=(N + M, D))
     y = np.sin(x[:N, 0]) + 0.3 * rng.normal(size=N)
     weights = case.size if case.model == "linear" else case.size * (1 + D)
-    theta = rng.normal(size=weights)
+    theta = case.scale * rng.normal(size=weights)
     out = _train(x, y, theta, case.rate, case.steps, (case.model, case.size), case.lazy)
-    lr, kernel, f0, f, telescoped, squared, largest, s = (np.asarray(a) for a in out)
+    lr, kernel, f0, f, telescoped, squared, largest, moved, s = (np.asarray(a) for a in out)
     return Run(
         case,
         x,
@@ -81,6 +85,7 @@ def _trained(seed: tuple[int, ...], case: Case) -> Run:
         telescoped,
         squared,
         largest,
+        moved,
         s,
     )
 
@@ -94,7 +99,7 @@ def _train(x, y, theta_0, rate, steps: int, model, lazy: bool):
     lr = rate * N / jnp.linalg.eigvalsh(kernel[:N])[-1]
 
     def step(carry, _):
-        theta, telescoped = carry
+        theta, telescoped, moved = carry
         f, pull = jax.vjp(predict, theta)
         (gradient,) = pull(jnp.concatenate([2 / N * (f[:N] - y), jnp.zeros(M)]))
         move = -lr * gradient
@@ -102,10 +107,14 @@ def _train(x, y, theta_0, rate, steps: int, model, lazy: bool):
         largest = jnp.maximum(
             jnp.max(jnp.abs(theta[:size])), jnp.max(jnp.abs((theta + move)[:size]))
         )
-        return (theta + move, telescoped + linear), (jnp.sum(move**2), largest)
+        moved = jnp.maximum(moved, jnp.abs(f - f0))
+        return (theta + move, telescoped + linear, moved), (jnp.sum(move**2), largest)
 
     f0 = predict(theta_0)
-    (end, telescoped), (squared, largest) = jax.lax.scan(step, (theta_0, f0), length=steps)
+    carry = (theta_0, f0, jnp.zeros_like(f0))
+    (end, telescoped, moved), (squared, largest) = jax.lax.scan(step, carry, length=steps)
+    f_end = predict(end)
+    moved = jnp.maximum(moved, jnp.abs(f_end - f0))
 
     def outputs(labels):
         def descend(_, theta):
@@ -116,7 +125,7 @@ def _train(x, y, theta_0, rate, steps: int, model, lazy: bool):
         return predict(jax.lax.fori_loop(0, steps, descend, theta_0))[:N]
 
     s = jax.jacfwd(outputs)(y)
-    return lr, kernel, f0, predict(end), telescoped, squared, largest, s
+    return lr, kernel, f0, f_end, telescoped, squared, largest, moved, s
 
 
 def _model(name: str, size: int, x):
@@ -183,6 +192,9 @@ def _remainders(run: Run) -> np.ndarray:
     return np.array(bounds)
 
 
+# Its weights grow together by a common factor, which is where the bound is nearly attained. The
+# kernel is of the order of the squared weights, and the rate is relative to it.
+NEAR_ZERO = Case("tanh", 1, 3e-5, 10, scale=0.01)
 LINEAR = {
     "quick": {
         "p=5, T=1": Case(steps=1),
@@ -287,18 +299,22 @@ CHECKS = (
             "quick": {
                 f"rate {rate:g}": Case("tanh", 20, rate, int(8 / rate))
                 for rate in (0.01, 0.04, 0.2)
-            },
+            }
+            | {"one unit near 0": NEAR_ZERO},
             "paper": {
                 f"rate {rate:g}, m={m}": Case("tanh", m, rate, int(80 / rate))
-                for rate in (0.05, 0.2, 0.8)
+                for rate in (0.0125, 0.05, 0.2)
                 for m in (20, 200)
-            },
+            }
+            | {"one unit near 0": NEAR_ZERO},
         },
         draw=draw,
         assumptions={"the run is finite": lambda run: np.all(np.isfinite(run.f))},
         predict=_remainders,
         measure=lambda run: np.abs(run.telescoped - run.f)[N:],
         tolerance=_rounding,
+        # A model that stays where it started.
+        trivial=lambda run: run.moved[N:],
         # The lazy model: as if gradients had stayed what they were.
         control=Case("tanh", 20, 0.01, 800, lazy=True),
     ),

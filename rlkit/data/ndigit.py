@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 
 from rlkit.data import images
 from rlkit.data.views import View
-from rlkit.errors import UsageError
+from rlkit.errors import DataError, UsageError
 from rlkit.typing import Key, Scalar
 
 SPLITS = ("instance", "number")
@@ -75,7 +75,8 @@ def load(
     Raises:
         UsageError: an unknown name or split, a `side` below that of the digits, fewer images than
             numbers, or no number to be seen or unseen.
-        DataError: as `images.load`.
+        DataError: as `images.load`; images that are not square, or none of a digit that is to be
+            shown.
     """
     if name not in ("digits", "mnist"):
         raise UsageError(f"there are no digits called {name!r}; known are digits, mnist")
@@ -102,19 +103,26 @@ def load(
         if count < len(numbers):
             raise UsageError(f"{part} has {count} images for {len(numbers)} numbers")
     found = {half: images.load(name, data_dir=data_dir, split=half) for half in ("train", "test")}
+    for half, of in found.items():
+        height, width = of.images.shape[1:3]
+        if height != width:
+            raise DataError(f"the {half} images of {name} are {height} x {width}, not square")
     pixels = {half: _resized(of.images[..., 0], side) for half, of in found.items()}
     return {
-        part: _part(rng, pixels[half], found[half].labels, numbers, count, digits)
+        part: _part(rng, pixels[half], found[half], half, numbers, count, digits)
         for part, (half, numbers, count) in wanted.items()
     }
 
 
-def _part(rng, pixels, labels, numbers, count: int, digits: int) -> Numbers:
+def _part(rng, pixels, of: images.Images, half: str, numbers, count: int, digits: int) -> Numbers:
     # As many of each number as of any other, or one more.
     of_image = numbers[np.arange(count) * len(numbers) // count]
     shown = of_image[:, None] // 10 ** np.arange(digits)[::-1] % 10
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels, minlength=10)
+    order = np.argsort(of.labels, kind="stable")
+    counts = np.bincount(of.labels, minlength=10)
+    if missing := np.unique(shown[counts[shown] == 0]).tolist():
+        gone = " and no ".join(map(str, missing))
+        raise DataError(f"the {half} images of {of.name} show no {gone}")
     starts = np.cumsum(counts) - counts
     sources = order[starts[shown] + rng.integers(counts[shown])]
     return Numbers(pixels, sources.astype(np.int32), of_image.astype(np.int32))
@@ -160,7 +168,7 @@ def occlude(
     Its side is uniform over the whole numbers 0 to s, and its place uniform over those at which it
     lies inside of the digit's s x s pixels: so the covered share is side^2 / s^2, a third in the
     mean, and a square of side 0 covers nothing. With `cut` its upper left corner is uniform over
-    all pixels, and what hangs over the digit's edge is cut off: then the mean is below a seventh.
+    all pixels, and what hangs over the digit's edge is cut off: then the mean is about a seventh.
     The images hold w / s digits. An array as `probability` may be traced and is not checked.
 
     Raises:

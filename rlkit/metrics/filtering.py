@@ -14,6 +14,7 @@ scores exactly the cut-off is kept. NaN gives NaN.
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -123,7 +124,7 @@ def cutoff_at_recall(
     best, hits, _ = _curve(scores, relevant)
     total = jnp.sum(relevant)
     # The first of the descending scores that is low enough; the last one always is.
-    enough = hits >= recall * total
+    enough = _share(hits, total, scores.dtype) >= recall
     threshold = best[jnp.argmax(enough.at[-1].set(True))]
     return at_cutoff(scores, relevant, jnp.where(total == 0, jnp.nan, threshold))
 
@@ -137,10 +138,20 @@ def cutoff_at_precision(
     """
     scores = promote(scores)
     best, hits, kept = _curve(scores, relevant)
-    enough = hits >= precision * kept
+    enough = _share(hits, kept, scores.dtype) >= precision
     last = len(best) - 1 - jnp.argmax(enough[::-1])
     threshold = jnp.where(jnp.any(enough), best[last], jnp.inf)
     return at_cutoff(scores, relevant, jnp.where(jnp.any(relevant), threshold, jnp.nan))
+
+
+def _share(part, total, dtype):
+    """Rounded once, as a share that is asked for in decimals is.
+
+    Needed by a recall of 0.09 of 300: computed as a product, 27 could be too few. Nor must the
+    compiler divide by one number for all as it likes to, by multiplying with its reciprocal.
+    """
+    each = jax.lax.optimization_barrier(jnp.broadcast_to(total, part.shape))
+    return part.astype(dtype) / each.astype(dtype)
 
 
 def average_precision(scores: Float[Array, " n"], relevant: Bool[Array, " n"]) -> Float[Array, ""]:

@@ -217,6 +217,9 @@ _CELLS = 2**13
 
 def _bounds(cost, slack):
     """Bounds on the counts, by sums of costs in whole cells."""
+    if slack.max() == 0:  # only what is free is flipped, in every way, and nothing is rounded
+        free = np.full(len(slack), 2 ** int(np.sum(cost == 0)), np.int64)
+        return free, free
     # A power of two, by which every quotient below is exact; 4096 cells at least.
     step = 2.0 ** np.ceil(np.log2(float(slack.max()) / _CELLS))
     at = np.floor(slack / step).astype(int)

@@ -56,6 +56,9 @@ class VonMisesFisher(nn.Module):
 
     The concentration is a softplus that starts at `concentration` for all inputs. A zero embedding
     has no direction: it stays zero, with gradient 0.
+
+    Raises:
+        ValueError: a `concentration` that no softplus has.
     """
 
     dim: int
@@ -64,6 +67,8 @@ class VonMisesFisher(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n m"]) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """Parameters of the distributions."""
+        if not 0 < self.concentration < math.inf:
+            raise ValueError(f"concentration must be above 0 and finite, not {self.concentration}")
         direction = safe_normalize(nn.Dense(self.dim, name="direction")(x))
         # The inverse of softplus, without the exponential of a large concentration.
         start = self.concentration + math.log(-math.expm1(-self.concentration))

@@ -8,6 +8,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,11 @@ _NUMBERS, _CLASSES = "fiu", "iuU"
 _KINDS = {_NUMBERS: "real numbers", _CLASSES: "integers or text"}
 
 
-def array(path: str | Path, *, key: str | None = None, kinds: str = _NUMBERS) -> np.ndarray:
+Key = str | None | Literal[False]
+"""Which array of an `.npz` file; None if the user has not said, False where no flag says it."""
+
+
+def array(path: str | Path, *, key: Key = False, kinds: str = _NUMBERS) -> np.ndarray:
     """The array in a file, mapped read-only where it is a `.npy` file.
 
     Args:
@@ -29,16 +34,12 @@ def array(path: str | Path, *, key: str | None = None, kinds: str = _NUMBERS) ->
         UsageError: there is no such file or no such key.
         DataError: it is no array of numbers of these kinds, or damaged.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UsageError(f"there is no file {path}")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give a .npy or .npz file")
+    path = _file(path, ".npy or .npz")
     try:
         with path.open("rb") as file:
             magic = file.read(6)
         if magic.startswith(b"\x93NUMPY"):
-            if key is not None:
+            if isinstance(key, str):
                 raise UsageError(f"--key={key} is for .npz files; {path} holds a single array")
             return _mapped(path, kinds)
         if magic.startswith(b"PK"):
@@ -48,7 +49,7 @@ def array(path: str | Path, *, key: str | None = None, kinds: str = _NUMBERS) ->
     raise DataError(f"{path} is neither a .npy nor a .npz file (saved by numpy.save or savez)")
 
 
-def embeddings(path: str | Path, *, key: str | None = None) -> np.ndarray:
+def embeddings(path: str | Path, *, key: Key = False) -> np.ndarray:
     """Embeddings `[n, d]`, or `[2, n, d]` where the file holds two paired sets.
 
     Raises:
@@ -65,7 +66,7 @@ def embeddings(path: str | Path, *, key: str | None = None) -> np.ndarray:
             f"{path} is {shape}; embeddings are [n, d], one row each, or [2, n, d] for pairs"
         )
     if n < 2:
-        raise DataError(f"{path} has {n} row{'s' * (n != 1)}; a profile compares at least two")
+        raise DataError(f"{path} has {n} row{'s' * (n != 1)}; at least two are compared")
     if d < 1:
         raise DataError(f"{path} has rows of no dimension")
     return found
@@ -79,11 +80,8 @@ def labels(path: str | Path, rows: int) -> tuple[np.ndarray, list[str]]:
     Raises:
         UsageError, DataError: see `array`; or the number of entries is another one.
     """
-    path = Path(path).expanduser()
-    if path.suffix == ".txt":
-        if not path.exists():
-            raise UsageError(f"there is no file {path}")
-        found = np.array(path.read_text().splitlines())
+    if Path(path).suffix == ".txt":
+        found = np.array(_lines(_file(path, ".npy, .npz or .txt")))
     else:
         found = array(path, kinds=_CLASSES)
     if found.shape != (rows,):
@@ -124,6 +122,26 @@ def relevant(path: str | Path, queries: int, documents: int) -> np.ndarray:
     return found.astype(np.int32)
 
 
+def _file(path: str | Path, kinds: str) -> Path:
+    if not str(path):
+        raise UsageError(f"the name of a {kinds} file is empty")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UsageError(f"there is no file {path}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give a {kinds} file")
+    return path
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
 def _mapped(path: Path, kinds: str) -> np.ndarray:
     with path.open("rb") as file:
         shape, _, dtype = _header(file, path, kinds)
@@ -135,16 +153,19 @@ def _mapped(path: Path, kinds: str) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _member(path: Path, key: str | None, kinds: str) -> np.ndarray:
+def _member(path: Path, key: Key, kinds: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
-            listed = ", ".join(names) or "nothing"
-            if key is None and len(names) != 1:
-                raise UsageError(f"{path} holds {listed}; say which one by --key")
-            if key is not None and key not in names:
+            listed = ", ".join(names)
+            if not names:
+                raise DataError(f"{path} holds no array (as numpy.savez saves them)")
+            if isinstance(key, str) and key not in names:
                 raise UsageError(f"{path} holds no {key!r}; it has {listed}")
-            name = names[key] if key is not None else next(iter(names.values()))
+            if not isinstance(key, str) and len(names) > 1:
+                how = "say which one by --key" if key is None else "give a file of one array"
+                raise UsageError(f"{path} holds {listed}; {how}")
+            name = names[key] if isinstance(key, str) else next(iter(names.values()))
             with archive.open(name) as file:
                 shape, fortran, dtype = _header(file, path, kinds)
                 stated = math.prod(shape) * dtype.itemsize

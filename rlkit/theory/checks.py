@@ -8,12 +8,14 @@ assumption and must not get through: a check whose control holds cannot see, wha
     case                 one point of the check's grid (any value its functions understand)
     data                 what `draw(key, case)` returns; everything else is a function of it
     slack                what is left of the bound; negative beyond it
-    tightness            1 where the bound is attained, 0 where it is far away
+    tightness            1 where the bound is attained; of a positive one 0 far away
 
 An upper bound has slack = bound - measured and tightness = measured / bound; a lower bound the
-reverse. An equality law is a bound on the deviation: slack = tolerance - |measured - predicted|,
-tightness = |measured - predicted| / tolerance. Both sides may be arrays of one shape (many
-eigenvalues, many times): the numbers are then those of the entry with the least slack.
+reverse. Where the bound is negative that ratio exceeds 1, or is negative, on the side that is
+allowed: read the slack. An equality law is a bound on the deviation: slack = tolerance -
+|measured - predicted|, tightness = |measured - predicted| / tolerance. Both sides may be arrays of
+one shape (many eigenvalues, many times): the numbers are then those of the entry with the least
+slack.
 """
 
 import enum
@@ -82,8 +84,8 @@ class Check:
             prediction a law allows; *derived*, and a function of the data like the rest. Positive
             for a law.
         trivial: what one knows without the theorem (risk <= 1; for a law, the deviation of a guess
-            that knows nothing). A case is vacuous if no entry of the bound says more. An infinite
-            bound always is. None: never vacuous otherwise.
+            that knows nothing). A case is vacuous if no entry of the bound, tolerance included,
+            says more. An infinite bound always is. None: never vacuous otherwise.
         control: a case on which an assumption is broken.
         symbols: the letters of the statement, to what they are, with shapes.
         predicted: what `predict` computes, and from what, in words.
@@ -131,11 +133,15 @@ class Outcome:
     worst: int | None = None  # flat index of the entry with the least slack
     slack: float | None = None
     tightness: float | None = None
+    beyond: bool = False  # whether some entry is past its tolerance by a number, not by a NaN
 
     @property
     def rejected(self) -> bool:
-        """Whether the check did not let this draw through, as it must a control's."""
-        return self.verdict in (Verdict.VIOLATED, Verdict.ASSUMPTION_FAILS)
+        """Whether the check saw that this draw must not get through, as it must a control's.
+
+        A NaN alone is violated, for nothing was shown; but neither was anything seen.
+        """
+        return self.verdict == Verdict.ASSUMPTION_FAILS or self.beyond
 
 
 @dataclass(frozen=True)
@@ -153,9 +159,14 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing violated and the control rejected; a failed assumption is not a failed check."""
-        outcomes = (outcome for seeds in self.outcomes.values() for outcome in seeds)
-        return self.control_rejected and all(o.verdict != Verdict.VIOLATED for o in outcomes)
+        """Nothing violated, the control rejected, and something judged.
+
+        A failed assumption is not a failed check, unless no case of the check's own grid meets
+        what the theorem asks. Of somebody's embeddings, which have no control, none need to.
+        """
+        verdicts = {outcome.verdict for seeds in self.outcomes.values() for outcome in seeds}
+        judged = not self.control or verdicts != {Verdict.ASSUMPTION_FAILS}
+        return self.control_rejected and judged and Verdict.VIOLATED not in verdicts
 
 
 def worst_of(outcomes: tuple[Outcome, ...]) -> Outcome:
@@ -218,7 +229,7 @@ def judge(check: Check, data: Any) -> Outcome:
     else:
         verdict = Verdict.HOLDS
     numbers = (float(slack.flat[worst]), float(tightness.flat[worst]))
-    return Outcome(verdict, (), predicted, measured, worst, *numbers)
+    return Outcome(verdict, (), predicted, measured, worst, *numbers, bool(np.any(margin < 0)))
 
 
 def run(check: Check, *, preset: str = "quick", seeds: int = 1) -> Report:
@@ -248,12 +259,15 @@ def judge_embeddings(check: Check, given: Embeddings) -> Outcome | str:
 
 def _vacuous(check: Check, data: Any, predicted: np.ndarray, tolerance: np.ndarray) -> bool:
     """Whether no entry says more than what is known without the theorem."""
-    limit = tolerance if check.relation == "==" else predicted
-    if check.trivial is None:
-        known = np.array(-np.inf if check.relation == ">=" else np.inf)
-    else:
-        known = _numbers(check.trivial(data))
-    return bool(np.all(limit <= known if check.relation == ">=" else limit >= known))
+    known = None if check.trivial is None else _numbers(check.trivial(data))
+    # What `holds` leaves open ends at the tolerance, not at the bound.
+    match check.relation:
+        case "<=":
+            return bool(np.all(predicted + tolerance >= (np.inf if known is None else known)))
+        case ">=":
+            return bool(np.all(predicted - tolerance <= (-np.inf if known is None else known)))
+        case "==":
+            return bool(np.all(tolerance >= (np.inf if known is None else known)))
 
 
 def _numbers(value: Any) -> np.ndarray:

@@ -39,10 +39,14 @@ def spread_of_the_angle(
     if all cosines to m are equal. Source: derived here.
     """
     mean = np.mean(unit, axis=0)
-    lengths = np.linalg.norm(mean) * np.linalg.norm(raw_mean)
-    along = mean @ raw_mean
-    across = math.sqrt(max(lengths**2 - along**2, 0.0))
-    s_m = np.std(unit @ mean) / np.linalg.norm(mean)
+    lengths = np.linalg.norm(mean), np.linalg.norm(raw_mean)
+    if 0 in lengths:
+        return math.inf
+    m, r = mean / lengths[0], raw_mean / lengths[1]
+    along = m @ r
+    # Of a small angle, 1 - along^2 has no digits.
+    across = np.linalg.norm(r - along * m)
+    s_m = np.std(unit @ m)
     s_max = math.sqrt(np.linalg.eigvalsh(np.cov(unit.T, bias=True))[-1])
     return float(across / along * s_max / s_m) if along > 0 and s_m > 0 else math.inf
 

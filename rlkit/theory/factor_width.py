@@ -31,10 +31,11 @@ def strengths(
     r"""Factors in units of the noise: $x_k = s_k / (\sigma \sqrt n)$.
 
     `noise` is the standard deviation sigma of an entry, `longer` the longer side n of the matrix.
-    Infinite without noise. Source: Gavish and Donoho 2014 [gavish2014optimal].
+    Infinite without noise, but 0 where s is. Source: Gavish and Donoho 2014 [gavish2014optimal].
     """
-    with np.errstate(divide="ignore"):
-        return singular / np.float64(noise * np.sqrt(longer))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # No factor at all is one of strength 0, however little noise there is.
+        return np.where(singular == 0, 0.0, singular / np.float64(noise * np.sqrt(longer)))
 
 
 def flip_noise(flip: Scalar) -> tuple[float, float]:
@@ -80,7 +81,7 @@ def least_strength(*, beta: Scalar) -> float:
     $$x_\ast^2 = \frac{1 + \beta + \sqrt{\beta^2 + 14 \beta + 1}}{2}$$
 
     Where a factor's share of the error is the same with and without it, $y = 2 x c$. It is
-    $\sqrt 3$ for a square matrix, 1 for beta -> 0. Source: Gavish and Donoho 2014, eq. 8
+    $\sqrt 3$ for a square matrix, 1 for beta -> 0. Source: Gavish and Donoho 2014
     [gavish2014optimal], in x.
     """
     return float(np.sqrt((1 + beta + np.sqrt(beta**2 + 14 * beta + 1)) / 2))
@@ -114,7 +115,7 @@ def truncation_error(x: Float64[np.ndarray, " k"], *, beta: Scalar) -> Float64[n
     $$R(r) = \sum_{j \le r} (x_j^2 + y_j^2 - 2 x_j y_j c_j) + \sum_{j > r} x_j^2$$
 
     x descending, finite. A factor without a trace costs $x^2 + y^2$: the noise's largest direction
-    is kept in its place. Source: Gavish and Donoho 2014, Lemma 4 [gavish2014optimal].
+    is kept in its place. Source: Gavish and Donoho 2014 [gavish2014optimal].
     """
     y = seen_at(x, beta=beta)
     change = y**2 - 2 * x * y * overlap(x, beta=beta)

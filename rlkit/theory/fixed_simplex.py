@@ -17,6 +17,7 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
+from rlkit.theory import neural_collapse
 from rlkit.typing import Scalar
 
 
@@ -36,10 +37,11 @@ def least_loss(classes: int, *, scale: Scalar) -> float:
     r"""The least cross-entropy of one feature: $\log(1 + (K - 1)\, e^{-\kappa K / (K - 1)})$.
 
     In nats; for K vertices, used or not. Attained by the class's vertex alone: the exponential is
-    convex, and the other vertices sum to -w_y. Source: derived here.
+    convex, and the other vertices sum to -w_y. The loss of full neural collapse, with kappa for the
+    product of the norms. Source: derived here.
     """
-    others = classes - 1
-    return math.log1p(others * math.exp(-scale * classes / others))
+    least = neural_collapse.least_cross_entropy(np.array([float(scale)]), classes=classes)
+    return float(least[0])
 
 
 def cosine_floor(
@@ -53,9 +55,8 @@ def cosine_floor(
     no fixed simplex has, count as the least. Attained by features on the line through w_y and the
     origin. Source: derived here.
     """
-    others = classes - 1
-    odds = np.expm1(np.maximum(loss, least_loss(classes, scale=scale))) / others
-    return np.clip(-others / (classes * scale) * np.log(odds), -1, 1)
+    scales = np.full_like(loss, scale)
+    return neural_collapse.alignment_floor(np.maximum(loss, 0), scales, classes=classes)
 
 
 def drift_bound(

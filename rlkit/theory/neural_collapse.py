@@ -39,7 +39,7 @@ def least_cross_entropy(
 
     `scale` is omega eta. In nats, from log K at 0; for balanced classes, whatever the bias.
     Attained by features and rows at the vertices of one simplex. Source: Zhu et al. 2021,
-    Lemma B.5 [zhu2021geometric]; in terms of centred norms derived here.
+    Appendix B [zhu2021geometric]; in terms of centred norms derived here.
     """
     return np.log1p((classes - 1) * np.exp(-classes / (classes - 1) * scale))
 

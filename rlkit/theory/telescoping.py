@@ -75,7 +75,11 @@ def training_parameters(
 
 
 def _learned(rate, steps: int):
-    return 1 - (1 - rate) ** steps
+    # 1 - rate rounds to 1 for a small rate, of which many steps may still learn something; and has
+    # no logarithm for a large one.
+    small = rate < 1
+    slow = -np.expm1(steps * np.log1p(-np.where(small, rate, 0.0)))
+    return np.where(small, slow, 1 - (1 - np.where(small, 1.0, rate)) ** steps)
 
 
 def tanh_curvature(*, norm: Scalar, largest: Scalar, width: int) -> float:

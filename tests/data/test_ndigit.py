@@ -219,6 +219,30 @@ def test_missing_files_are_named(tmp_path):
         ndigit.load("mnist", data_dir=tmp_path)
 
 
+def written(folder, shape, labels):
+    """The four files of MNIST, with black images of this shape."""
+    labels = np.asarray(labels, np.uint8)
+    pixels = np.zeros((len(labels), *shape), np.uint8)
+    for half in ("train", "t10k"):
+        for what, values in (("images-idx3", pixels), ("labels-idx1", labels)):
+            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+            content = bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
+            (folder / f"{half}-{what}-ubyte").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "says"),
+    [
+        ((28, 30), range(10), "the train images of mnist are 28 x 30, not square"),
+        ((28, 28), [0, 1, 2, 4, 5, 6, 7, 9], "the train images of mnist show no 3 and no 8"),
+    ],
+)
+def test_files_that_no_number_can_be_made_of_are_said(tmp_path, shape, labels, says):
+    written(tmp_path, shape, labels)
+    with pytest.raises(DataError, match=says):
+        ndigit.load("mnist", data_dir=tmp_path, train=100, test=100)
+
+
 def test_images_of_no_whole_digits_and_no_probability():
     with pytest.raises(UsageError, match="8 x 12"):
         ndigit.occlude(jax.random.key(0), jnp.ones((1, 8, 12, 1)))

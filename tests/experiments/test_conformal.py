@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import _conformal_found as found
 from experiments import _conformal_labels as sets
@@ -15,6 +16,7 @@ from experiments import _conformal_retrieval as retrieval
 from experiments import conformal
 from rlkit.errors import DataError
 from rlkit.metrics import filtering, powerset
+from rlkit.theory import conformal as theory
 from rlkit.train.records import Records
 
 TINY = {
@@ -50,6 +52,12 @@ def finished(tmp_path_factory):
     return folder / "conformal" / "one", out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def parts():
+    """Queries to train on, to set a cut-off with and to test with."""
+    return retrieval.searched(conformal.Config(**TINY))
+
+
 @pytest.mark.slow
 def test_a_run_measures_every_task_and_every_method(finished):
     folder, printed = finished
@@ -62,7 +70,7 @@ def test_a_run_measures_every_task_and_every_method(finished):
         "present": 10, "at places": 20, "synthetic": 20,
     }  # fmt: skip
     assert set(summary["retrieval"]) == set(retrieval.METHODS)
-    assert {row["verdict"] for row in summary["claims"]} <= {"yes", "no"}
+    assert {row["verdict"] for row in summary["claims"]} <= {"yes", "no", "undecided"}
     for of in summary["labels"].values():
         assert of["agree"] == 1
         # A larger epsilon leaves fewer sets, and covers less.
@@ -163,26 +171,27 @@ def test_outputs_of_the_synthetic_task_are_probabilities():
         assert abs(labels[bin_].mean() - outputs[bin_].mean()) < 4 * error
 
 
-def test_queries_and_documents_are_apart_and_cosines_are_of_the_embeddings():
+def test_queries_and_documents_are_apart_and_cosines_are_of_the_embeddings(parts):
     config = conformal.Config(**TINY)
     texts, chapters = retrieval.passages(config.passage)
     assert all(len(text.split()) == 60 for text in texts)
-    known, test = retrieval.searched(config)
-    for half in (known, test):
+    for half in parts:
         assert half.queries.shape == (2, half.cosines.shape[1], 4)
         assert half.cosines.shape[2] == 20
         np.testing.assert_allclose(np.linalg.norm(half.queries, axis=2), 1, atol=1e-6)
         assert np.all(np.diff(half.cosines, axis=2) <= 0)  # the nearest first
-    count = known.queries.shape[1] + test.queries.shape[1]
-    assert count == len(texts) - len(texts) // 2
+    known, held, test = (part.queries.shape[1] for part in parts)
+    assert known + held + test == len(texts) - len(texts) // 2
+    assert abs(known - held) <= 1
+    assert abs(known + held - test) <= 1
     # Relevant are passages of the same chapter: as many among all documents as the split left.
     full = conformal.Config(**TINY | {"candidates": len(texts) // 2, "seeds": 1})
-    known, test = retrieval.searched(full)
+    parts = retrieval.searched(full)
     order = np.random.default_rng([0, 4]).permutation(len(texts))
     documents, asking = np.split(chapters[order], [len(texts) // 2])
     expected = [np.sum(documents == c) for c in asking]
-    both = np.concatenate([known.relevant[0], test.relevant[0]])
-    np.testing.assert_array_equal(both.sum(axis=1), expected)
+    relevant = np.concatenate([part.relevant[0] for part in parts])
+    np.testing.assert_array_equal(relevant.sum(axis=1), expected)
 
 
 def test_each_form_is_trained_as_what_it_is():
@@ -208,6 +217,60 @@ def test_each_form_is_trained_as_what_it_is():
         p = 1 / (1 + np.exp(-np.float64(filtering.adapt(batch.cosines, theta, form=form))))
         right = np.where(np.asarray(batch.relevant) > 0, p, 1 - p)
         np.testing.assert_allclose(losses[i], -np.log(right).mean(), rtol=1e-4)
+
+
+def test_the_cut_off_is_that_of_queries_that_no_adapter_saw(parts):
+    config = conformal.Config(**TINY)
+    known, held, test = (jax.tree.map(lambda x: x[0], part) for part in parts)
+    asked = [{row.tobytes() for row in part.queries} for part in (known, held, test)]
+    assert sum(map(len, asked)) == len(set.union(*asked))
+    worth = retrieval._worth(config, [held.cosines, test.cosines], (held, test))
+    of_held, of_test = (np.sort(part.cosines[part.relevant > 0])[::-1] for part in (held, test))
+    cut = of_held[int(np.ceil(0.95 * len(of_held))) - 1]
+    expected = [np.mean(of_test >= cut), np.sum(of_test >= cut) / np.sum(test.cosines >= cut)]
+    np.testing.assert_allclose(worth["transferred"], expected, rtol=1e-6)
+
+
+def summary_of(config, coverage):
+    """The labels' part of a summary, with the same coverage of all tasks."""
+    one = {
+        "labels": 20, "coverage": coverage, "shifted": [0.1] * 5, "agree": 1.0,
+        "bounds": [theory.coverage_interval(config.calibration, e) for e in sets.EPSILONS],
+        "standard_error": [
+            np.sqrt(theory.coverage_variance(config.calibration, config.test, e) / 10)
+            for e in sets.EPSILONS
+        ],
+    }  # fmt: skip
+    of = {name: np.ones(2) for name in ("area", "precision", "filtered", "swapped", "tied")}
+    of["transferred"] = np.ones((2, 2))
+    return {
+        "labels": dict.fromkeys(found.TASKS, one),
+        "retrieval": dict.fromkeys(retrieval.METHODS, of),
+    }
+
+
+def test_coverage_is_held_against_the_level_of_all_tests_together():
+    config = conformal.Config(splits=10, seeds=1)
+    error = summary_of(config, [])["labels"]["present"]["standard_error"]
+    # The worst of nine standard normal numbers is beyond this once in twenty.
+    limit = stats.norm.isf(1 - 0.95 ** (1 / 9))
+    for beyond, verdict in ((limit - 0.1, "yes"), (limit + 0.1, "no")):
+        bounds = np.array([theory.coverage_interval(config.calibration, e) for e in sets.EPSILONS])
+        for row, coverage in enumerate((bounds[:, 0] - beyond * np.array(error),
+                                        bounds[:, 1] + beyond * np.array(error))):  # fmt: skip
+            claims = found.claims(config, summary_of(config, coverage))
+            assert claims[row]["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("n", "verdict", "shifted"), [(10, "yes", "yes"), (8, "yes", "undecided"),
+                                                       (3, "undecided", "undecided")])  # fmt: skip
+def test_levels_that_leave_nothing_out_are_not_tested(n, verdict, shifted):
+    config = conformal.Config(calibration=n, splits=10, seeds=1)
+    coverage = [theory.coverage(n, e) for e in sets.EPSILONS]
+    rows = found.claims(config, summary_of(config, coverage))
+    assert [row["verdict"] for row in rows[:2]] == [verdict] * 2
+    assert rows[4]["verdict"] == shifted
+    assert "inf" not in "".join(row["measured"] for row in rows[:2])
 
 
 def test_a_map_that_reorders_ends_the_run():
@@ -276,11 +339,10 @@ def test_bad_flags_get_one_sentence_and_exit_code_2(tmp_path, capsys, flag, says
     assert not list(tmp_path.iterdir())
 
 
-def test_seeds_are_draws_of_their_own():
+def test_seeds_are_draws_of_their_own(parts):
     """The second seed alone has the passages and labels that it has beside the first."""
     config = conformal.Config(**TINY | {"seeds": 1, "seed": 1})
-    known, _ = retrieval.searched(config)
-    both, _ = retrieval.searched(conformal.Config(**TINY))
-    np.testing.assert_array_equal(known.cosines[0], both.cosines[1])
+    known, *_ = retrieval.searched(config)
+    np.testing.assert_array_equal(known.cosines[0], parts[0].cosines[1])
     assert jax.tree.all(jax.tree.map(np.array_equal, sets.synthetic(config, 1),
                                      sets.synthetic(conformal.Config(**TINY), 1)))  # fmt: skip

@@ -98,6 +98,18 @@ def test_coincident_samples_have_a_finite_gradient(estimator):
     np.testing.assert_array_equal(gradient, 0)
 
 
+def test_coincident_samples_of_all_pairs_have_a_finite_gradient_without_eps():
+    z = np.ones((2, 3, 2), np.float32)
+    options = {"scale": 2.0, "offset": 1.5, "eps": 0.0}
+    loss = jax.jit(jax.value_and_grad(lambda z: jnp.sum(pcme(z, z, **options))))
+    value, gradient = loss(z)
+    # Three matches and six others, each in both directions.
+    np.testing.assert_allclose(
+        value, 6 * np.log1p(np.exp(-3)) + 12 * np.log1p(np.exp(3)), rtol=1e-6
+    )
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def distances(first, second):
     return -probabilistic.match_logits(first, second, scale=1.0, offset=0.0)
 

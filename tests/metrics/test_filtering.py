@@ -137,6 +137,17 @@ def test_cut_offs_by_trying_all(seed):
     )
 
 
+@pytest.mark.parametrize(("wanted", "total", "hits"), [(0.09, 300, 27), (0.6, 25, 15)])
+def test_a_share_is_what_is_written(wanted, total, hits):
+    """In single precision the product of the two is above the whole number that it is."""
+    scores = jnp.arange(1000.0)
+    found = at_recall(scores, scores >= 1000 - total, wanted)
+    assert found.threshold == 1000 - hits
+    # Of the first `total` the first `hits` are relevant, and nothing beyond.
+    found = at_precision(scores, scores >= 1000 - hits, wanted)
+    assert found.threshold == 1000 - total
+
+
 def test_a_constant_score_keeps_everything():
     scores, (_, relevant) = jnp.zeros(N), listed(0)
     share = relevant.mean()

@@ -116,6 +116,15 @@ def test_more_than_1e16_sets():
     assert few.least.tolist() == few.most.tolist() == expected[:2]
 
 
+def test_free_flips_that_are_too_many_to_list_are_counted_by_what_they_are():
+    """Of the 54 labels 50 are at 1/2: the sets of least score are 2^50."""
+    output = np.concatenate([np.full(50, 0.5), [0.9, 0.8, 0.1, 0.95]])
+    least = powerset.scores(output[None], output[None] > 0.5)
+    below = np.nextafter(least, 0)
+    found = powerset.count(output, np.concatenate([least, least, below]))
+    assert found.least.tolist() == found.most.tolist() == [2**50, 2**50, 0]
+
+
 def test_an_output_of_one_half_makes_ties():
     output = np.array([0.5, 0.9, 0.5])
     found = powerset.nearest_sets(output, limit=4)

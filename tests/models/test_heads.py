@@ -36,6 +36,12 @@ def test_concentrations_are_positive_and_start_where_they_are_told(start):
     np.testing.assert_allclose(concentration, np.full(4, start), rtol=1e-5)
 
 
+@pytest.mark.parametrize("start", [0, -1.0, float("inf"), float("nan")])
+def test_a_start_that_is_no_concentration_is_said(start):
+    with pytest.raises(ValueError, match="concentration must be above 0 and finite, not"):
+        heads.VonMisesFisher(3, concentration=start).init(jax.random.key(0), jnp.asarray(X))
+
+
 def test_a_zero_input_has_no_direction_and_a_finite_gradient():
     head = heads.VonMisesFisher(3)
     _, params = started(head)

@@ -282,7 +282,7 @@ BAD = [
     (objects, [], 1, "Python objects"),
     (lambda p: saved(p, np.zeros(5)), [], 1, r"is 5; embeddings are \[n, d\]"),
     (lambda p: saved(p, np.zeros((3, 4, 5))), [], 1, "is 3x4x5"),
-    (lambda p: saved(p, np.zeros((1, 5))), [], 1, "has 1 row;"),
+    (lambda p: saved(p, np.zeros((1, 5))), [], 1, "has 1 row; at least two are compared"),
     (lambda p: saved(p, np.zeros((0, 5))), [], 1, "has 0 rows"),
     (lambda p: saved(p, np.zeros((5, 0))), [], 1, "no dimension"),
     (lambda p: saved(p, np.array([["a"], ["b"]])), [], 1, "not real numbers"),
@@ -293,6 +293,7 @@ BAD = [
     (lambda p: saved(p, cloud()), ["--key=z"], 2, "is for .npz files"),
     (lambda p: archive(p.with_suffix(".npz"), a=cloud(), b=cloud()), [], 2, "a, b; say which"),
     (lambda p: archive(p.with_suffix(".npz"), a=cloud()), ["--key=z"], 2, "no 'z'; it has a"),
+    (lambda p: archive(p.with_suffix(".npz")), [], 1, "holds no array"),
     (lambda p: lying_archive(p.with_suffix(".npz")), [], 1, "not as long as it says"),
     (lambda p: saved(p, cloud()), ["--sample=3"], 2, "--sample=3 must be at least 10"),
     (lambda p: saved(p, cloud()), ["--lables=y.npy"], 2, "did you mean --labels"),
@@ -349,6 +350,26 @@ def test_labels_may_be_lines_of_text(tmp_path):
     (tmp_path / "y.txt").write_text("dog\ncat\ndog\n")
     classes, names = inputs.labels(tmp_path / "y.txt", 3)
     assert (list(classes), names) == ([1, 0, 1], ["cat", "dog"])
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_label(tmp_path):
+    (tmp_path / "y.txt").write_bytes(b"\xef\xbb\xbfcat\ncat\n")
+    assert inputs.labels(tmp_path / "y.txt", 2)[1] == ["cat"]
+
+
+def test_labels_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "y.txt").write_bytes("Käse\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"y\.txt is no text in UTF-8"):
+        inputs.labels(tmp_path / "y.txt", 1)
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(UsageError, match=r"folder\.txt is a folder; give"):
+        inputs.labels(tmp_path / "folder.txt", 1)
+
+
+def test_no_flag_is_named_that_there_is_not(tmp_path):
+    path = archive(tmp_path / "z.npz", a=cloud(), b=cloud())
+    with pytest.raises(UsageError, match=r"holds a, b; give a file of one array"):
+        inputs.embeddings(path)
 
 
 def test_pairs_in_one_file_take_no_second_one(tmp_path):

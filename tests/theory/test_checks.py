@@ -7,7 +7,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from rlkit.theory.checks import Check, Outcome, Verdict, judge, run, worst_of
+from rlkit.theory.checks import Check, Outcome, Report, Verdict, judge, run, worst_of
 
 
 def make(**changes):
@@ -72,6 +72,19 @@ def test_a_failed_assumption_is_named_and_nothing_is_computed():
         ({"trivial": lambda data: 1.0}, (1.5, 1.6, True), "violated"),
         ({"relation": ">=", "trivial": lambda data: 0.0}, (-0.1, 0.5, True), "vacuous"),
         ({"relation": ">=", "trivial": lambda data: 0.0}, (0.1, 0.5, True), "holds"),
+        # At most 1.1, tolerance included, is not less than the 1 that is known anyway.
+        (
+            {"tolerance": lambda data: 0.2, "trivial": lambda data: 1.0},
+            (0.9, 1.05, True),
+            "vacuous",
+        ),
+        ({"tolerance": lambda data: 0.2, "trivial": lambda data: 1.0}, (0.7, 0.8, True), "holds"),
+        (
+            {"relation": ">=", "tolerance": lambda data: 0.2, "trivial": lambda data: 0.0},
+            (0.1, 0.5, True),
+            "vacuous",
+        ),
+        ({"tolerance": lambda data: np.inf}, (1.0, 0.5, True), "vacuous"),
         (LAW | {"trivial": lambda data: 0.1}, (1.0, 1.0, True), "vacuous"),
         (LAW | {"trivial": lambda data: 0.2}, (1.0, 1.0, True), "holds"),
         ({}, (np.inf, 0.5, True), "vacuous"),
@@ -169,6 +182,8 @@ def test_run_covers_cases_and_seeds_with_the_same_keys():
         ((1.0, 0.5, False), True),  # its assumption fails
         ((1.0, 0.5, True), False),  # holds
         ((np.inf, 0.5, True), False),  # vacuous: it was not seen
+        ((1.0, np.nan, True), False),  # violated, but by no number
+        ((np.ones(2), np.array([np.nan, 2.0]), True), True),  # one of the two is a number
     ],
 )
 def test_a_control_must_be_rejected(control, rejected):
@@ -197,6 +212,14 @@ def test_a_control_must_be_rejected_under_every_seed():
 def test_only_a_violation_fails_a_check(case, passed):
     cases = {"quick": {"good": (1.0, 0.5, True), "this": case}, "paper": {"this": case}}
     assert run(make(cases=cases)).passed == passed
+
+
+def test_a_grid_that_meets_no_assumption_fails_a_check_and_embeddings_need_not_meet_any():
+    grid = {"small": (1.0, 0.5, False), "large": (1.0, 0.5, False)}
+    report = run(make(cases={"quick": grid, "paper": grid}))
+    assert report.control_rejected
+    assert not report.passed
+    assert Report(report.check, report.outcomes, ()).passed  # nobody's control
 
 
 def test_the_worst_of_several_seeds():

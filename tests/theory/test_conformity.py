@@ -51,6 +51,22 @@ def test_no_correlation_is_below_the_bound():
     assert informative > 50
 
 
+def test_the_spread_of_a_far_cloud_has_its_digits():
+    """Against extended precision; the unit of the embeddings is no matter."""
+    z = np.random.default_rng(5).normal(size=(60, 6)) + 300.0
+    far = z.astype(np.longdouble)
+    unit = far / np.sqrt(np.sum(far**2, axis=1, keepdims=True))
+    m, r = unit.mean(axis=0), far.mean(axis=0)
+    m, r = m / np.sqrt(m @ m), r / np.sqrt(r @ r)
+    tangent = np.sqrt(np.sum((r - (m @ r) * m) ** 2)) / (m @ r)
+    centred = np.float64(unit - unit.mean(axis=0))
+    s_max = np.linalg.norm(centred, 2) / np.sqrt(60)
+    expected = float(tangent / np.std(unit @ m)) * s_max
+    for scale in (1e-9, 1.0, 1e9):
+        found = theory.spread_of_the_angle(normalised(z), scale * z.mean(axis=0))
+        assert found == pytest.approx(expected, rel=1e-8)
+
+
 def test_the_correlation_of_a_shell_off_centre_in_digits():
     """Of 1000 points: with the cosine to the raw mean about .9999."""
     rng = np.random.default_rng(2)
@@ -76,6 +92,8 @@ def test_means_that_have_nothing_in_common():
     unit = normalised(np.random.default_rng(4).normal(size=(9, 3)))
     mean = np.mean(unit, axis=0)
     assert theory.spread_of_the_angle(unit, -mean) == math.inf
+    assert theory.spread_of_the_angle(unit, 0 * mean) == math.inf
+    assert theory.spread_of_the_angle(np.array([[1.0, 0.0], [-1.0, 0.0]]), mean[:2]) == math.inf
     assert theory.spread_of_the_angle(np.tile(unit[:1], (4, 1)), mean) == math.inf
     assert theory.spread_of_the_angle(unit, 2 * mean) < 1e-6
     assert theory.correlation_bound(math.inf) == -1

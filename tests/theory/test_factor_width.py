@@ -44,7 +44,9 @@ def test_the_best_width_never_rises_with_noise():
         for noise in (0.0, 0.05, 0.3, 1.0, 5.0, 100.0)
     ]
     assert widths == [12, 12, 9, 6, 2, 0]
-    assert np.all(np.isinf(theory.strengths(singular, noise=0.0, longer=50)))
+    without = theory.strengths(np.append(singular, 0.0), noise=0.0, longer=50)
+    assert np.all(np.isinf(without[:-1]))
+    assert without[-1] == 0
 
 
 @pytest.mark.parametrize("flip", [0.0, 0.1, 0.5])

@@ -11,16 +11,17 @@ def attention(rng, n, s):
 
 def test_no_tokens_are_beyond_the_rate():
     rng = np.random.default_rng(0)
-    for n, s in ((2, 1.0), (5, 3.0), (20, 0.3)):
-        a = attention(rng, n, s)
+    for _ in range(200):
+        n = int(rng.integers(2, 25))
+        a = attention(rng, n, 10 ** rng.uniform(-1, 0.7))
         h = np.eye(n) - 1 / n
-        x = rng.normal(size=(n, 100)) + 10
+        x = rng.normal(size=(n, 50)) + 10
         rate = theory.high_frequency_rate(a)
         kept = np.linalg.norm(h @ a @ x, axis=0) / np.linalg.norm(h @ x, axis=0)
-        # Twenty tokens of mean ten are rounded as such.
-        assert np.all(kept <= rate + 1e-12)
-        # Attained where H A has its largest eigenvalue squared.
-        worst = np.linalg.eigh((h @ a).T @ h @ a)[1][:, -1]
+        # Tokens of mean ten are rounded as such.
+        assert np.all(kept <= rate + 1e-11)
+        # Attained along the first right singular vector of H A.
+        worst = np.linalg.svd(h @ a)[2][0]
         assert np.linalg.norm(h @ a @ worst) / np.linalg.norm(h @ worst) == pytest.approx(rate)
 
 

@@ -30,6 +30,16 @@ def test_a_kernel_of_zero_moves_by_the_sum_of_steps():
     np.testing.assert_allclose(found, 2 * 0.1 / 2 * 5)
 
 
+def test_directions_that_are_hardly_learned_move_by_the_sum_of_steps_too():
+    """1 - rate rounds to 1; the limit is no matter of an exact zero."""
+    found = theory.smoother(np.diag([1.0, 1e-18]), np.eye(2), lr=0.1, steps=5)
+    np.testing.assert_allclose(found, np.diag([1 - 0.9**5, 2 * 0.1 / 2 * 5]), rtol=1e-12)
+    slow = theory.training_parameters(np.array([1e-12, 1.0]), n=2, lr=1.0, steps=10**9)
+    # One direction is learned to 1 - e^(-.001), the other to 1 - 0^T; beyond 2 it blows up.
+    assert slow == pytest.approx(1 + np.expm1(-1e-3) ** 2, rel=1e-12)
+    assert theory.training_parameters(np.array([3.0]), n=2, lr=1.0, steps=4) == (1 - 16) ** 2
+
+
 def test_parameters_of_known_smoothers():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 5))

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -29,11 +31,39 @@ def test_without_the_vector_itself_the_identity_is_wrong(monkeypatch):
     assert verdict_on(named(checks.CHECKS, IDENTITY)).verdict == Verdict.VIOLATED
 
 
-def test_a_correlation_bound_with_the_inverse_root_is_violated(monkeypatch):
+def test_a_correlation_bound_of_half_the_angle_is_violated(monkeypatch):
+    """On an arc whose one end is of longer vectors: the raw mean turns to where the spread is."""
     check = named(checks.CHECKS, RAW)
-    assert verdict_on(check).tightness > 0.99
-    monkeypatch.setattr(theory, "correlation_bound", lambda t: (1 - t * t) ** -0.5)
-    assert verdict_on(check).verdict == Verdict.VIOLATED
+    angles = np.linspace(-1, 1, 200)
+    z = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.exp(0.4 * angles)[:, None]
+    run = (checks.Case(*z.shape), z)
+    with jax.enable_x64(True):
+        found = judge(check, run)
+        assert found.verdict == Verdict.HOLDS
+        assert 0.9 < found.tightness < 1
+        monkeypatch.setattr(theory, "correlation_bound", lambda t: math.sqrt(1 - t * t / 4))
+        assert judge(check, run).verdict == Verdict.VIOLATED
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(1e3, 1e8), (1e3, 1e-8), (1e6, 1.0)])
+def test_neither_the_unit_nor_a_far_centre_makes_a_violation(offset, scale):
+    z = (np.random.default_rng(0).normal(size=(120, 16)) + offset) * scale
+    check = named(checks.CHECKS, RAW)
+    with jax.enable_x64(True):
+        found = judge_embeddings(check, Embeddings(z))
+        assert found.verdict == Verdict.HOLDS
+        assert checks._correlation_tolerance((None, z)) == pytest.approx(
+            checks._correlation_tolerance((None, z / scale)), rel=1e-3
+        )
+
+
+def test_rows_that_differ_by_roundings_say_nothing():
+    rng = np.random.default_rng(0)
+    z = 1 + np.finfo(float).eps * rng.integers(0, 4, size=(120, 16))
+    check = named(checks.CHECKS, RAW)
+    with jax.enable_x64(True):
+        found = judge_embeddings(check, Embeddings(z))
+    assert found.verdict in (Verdict.VACUOUS, Verdict.ASSUMPTION_FAILS)
 
 
 @pytest.mark.skipif(not CLIP.is_file(), reason=f"needs the CLIP embeddings, {CLIP}")

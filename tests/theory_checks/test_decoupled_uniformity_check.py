@@ -48,6 +48,14 @@ def test_a_wrong_constant_is_seen(monkeypatch, name, function, wrong):
         assert judge(check, data).verdict == Verdict.VIOLATED
 
 
+def test_one_class_in_a_line_attains_the_bound(monkeypatch):
+    check, right = CHECKS[SHARED], theory.variance_by_hops
+    line = check.cases["quick"]["one class in a line"]
+    assert verdict_on(check, line).tightness > 0.999
+    monkeypatch.setattr(theory, "variance_by_hops", lambda *a: 0.999 * right(*a))
+    assert verdict_on(check, line).verdict == Verdict.VIOLATED
+
+
 def test_the_optimum_aligns_the_views():
     with jax.enable_x64(True):
         assert checks.train(jax.random.key(0), checks.Free()).apart < 1e-4

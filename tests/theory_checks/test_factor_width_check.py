@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from rlkit.theory.checks import Verdict
@@ -34,6 +35,16 @@ def test_a_wrong_law_is_violated(name, function, wrong):
     check = named(checks.CHECKS, name)
     found = verdict_if(wrong, check, checks.theory, function, checks.Case(6.0))
     assert found.verdict == Verdict.VIOLATED
+
+
+def test_that_noise_does_not_move_the_singular_values_is_violated():
+    """The guess y = x, where noise moves least; a third of that is no vacuous bound either."""
+    check = named(checks.CHECKS, "singular values of noisy ratings")
+    unmoved = verdict_if(lambda f, x, beta: x, check, checks.theory, "seen_at")
+    assert unmoved.verdict == Verdict.VIOLATED
+    off = np.abs(unmoved.measured - unmoved.predicted)
+    # By itself, for more than one factor.
+    assert np.sum(off > checks.SIGMAS / np.sqrt(800)) >= 2
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 import pytest
 
 from rlkit.theory import infonce_bound as theory
@@ -47,6 +48,27 @@ def test_a_wrong_constant_is_seen(monkeypatch, name, function, wrong):
         monkeypatch.setattr(theory, function, lambda *a, **k: wrong(right(*a, **k)))
         data = check.draw(jax.random.key(0), small(CASES[name]))
         assert judge(check, data).verdict == Verdict.VIOLATED
+
+
+def test_little_information_is_not_mistaken_for_a_bit_more_or_less():
+    check = CHECKS[EQUAL]
+    with jax.enable_x64(True):
+        run = check.draw(jax.random.key(0), check.cases["quick"]["I=0.2"])
+        assert judge(check, run).verdict == Verdict.HOLDS
+        for told in (0.08, 0.12, 0.28, 0.32):
+            wrong = dataclasses.replace(check, predict=lambda run, told=told: [told])
+            assert judge(wrong, run).verdict == Verdict.VIOLATED
+
+
+def test_above_the_information_only_sampling_is_allowed():
+    check, tolerance = CHECKS[EQUAL], CHECKS[EQUAL].tolerance
+    run = checks.Estimated(checks.Case(1.5, candidates=(256,)), np.zeros(1), np.array([1e-3]))
+    below = tolerance(dataclasses.replace(run, estimate=np.array([1.49])))
+    # 6 standard errors, and log(1 + (e^3 - 1) / 256) by which the best critic may fall short.
+    assert below == pytest.approx(6e-3 + math.log1p(math.expm1(3.0) / 256))
+    above = dataclasses.replace(run, estimate=np.array([1.51]))
+    assert tolerance(above) == pytest.approx(6e-3)
+    assert judge(check, above).verdict == Verdict.VIOLATED
 
 
 def test_the_estimate_saturates_at_log_m():

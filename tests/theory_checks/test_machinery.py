@@ -129,7 +129,7 @@ def command(tmp_path, monkeypatch, capsys):
         ("holds", 0, ["true bound", "holds", "rejected", "0.75", "<= 1", "nobody1900"]),
         ("violated", 1, ["wrong bound", "violated", "-0.5"]),
         ("vacuous", 0, ["empty bound", "vacuous"]),
-        ("inapplicable", 0, ["fine bound", "assumption fails", "the number is positive"]),
+        ("inapplicable", 1, ["fine bound", "assumption fails", "the number is positive"]),
         ("blind", 1, ["blind bound", "holds", "SLIPS THROUGH"]),
         ("guarded", 0, ["guarded bound", "holds", "rejected"]),
         ("crashes", 1, ["broken bound", "crashed", "ZeroDivisionError"]),
@@ -161,6 +161,10 @@ def files(tmp_path):
     np.save(tmp_path / "y.npy", np.zeros(8, int))
     np.save(tmp_path / "two.npy", np.stack([np.zeros((8, 3)), np.ones((8, 3))]))
     np.save(tmp_path / "short.npy", np.zeros((7, 3)))
+    np.save(tmp_path / "one.npy", np.zeros((1, 3)))
+    np.save(tmp_path / "huge.npy", np.where(np.arange(8)[:, None] == 6, -1e160, np.ones((8, 3))))
+    np.save(tmp_path / "tiny.npy", np.where(np.arange(8)[:, None] == 4, 1e-170, np.zeros((8, 3))))
+    np.savez(tmp_path / "several.npz", a=np.zeros((8, 3)), b=np.full((8, 3), 0.5))
     np.save(tmp_path / "nan.npy", np.where(np.arange(8)[:, None] == 5, np.nan, np.ones((8, 3))))
     np.save(tmp_path / "objects.npy", np.array([[{}]], object), allow_pickle=True)
     (tmp_path / "text.npy").write_text("1 2 3")
@@ -187,6 +191,20 @@ def test_pairs_come_from_one_file_or_from_two(command, files):
     assert record["checks"]["of pairs"]["cases"]["given"][0]["measured"] == 0.25
 
 
+def test_one_of_several_arrays_is_read(command, files):
+    flags = [f"--embeddings={files / 'several.npz'}", "--key=b", f"--paired={files / 'z.npy'}"]
+    code, _, _, record, _ = command(["adapts"], *flags, f"--labels={files / 'y.npy'}")
+    assert code == 0
+    assert record["checks"]["of means"]["cases"]["given"][0]["measured"] == 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-49, 1e49])
+def test_all_sizes_of_single_precision_are_read(command, files, scale):
+    np.save(files / "scaled.npy", np.full((8, 3), scale))
+    flags = [f"--embeddings={files / 'scaled.npy'}", f"--labels={files / 'y.npy'}"]
+    assert command(["adapts"], *flags)[3]["checks"]["of means"]
+
+
 def test_rows_are_spread_evenly_over_long_files(command, files):
     np.save(files / "long.npy", np.repeat(np.arange(3.0), 5)[:, None])
     flags = [f"--embeddings={files / 'long.npy'}", f"--paired={files / 'long.npy'}", "--rows=3"]
@@ -203,7 +221,15 @@ def test_rows_are_spread_evenly_over_long_files(command, files):
         (["--embeddings={}/objects.npy"], 1, "objects.npy"),
         (["--embeddings={}/nan.npy"], 1, "a NaN or an infinity in row 5"),
         (["--embeddings={}/y.npy"], 1, "y.npy is 8; embeddings are [n, d]"),
-        (["--labels={}/y.npy"], 2, "--labels belongs to rows of --embeddings"),
+        (["--embeddings={}/one.npy"], 1, "one.npy has 1 row; at least two are compared"),
+        (["--embeddings="], 2, "the name of a .npy or .npz file is empty"),
+        (["--embeddings={}/huge.npy"], 1, "a number beyond 1e+50, whose powers overflow, in row 6"),
+        (["--embeddings={}/tiny.npy"], 1, "below 1e-50, whose powers underflow, in row 4"),
+        (["--embeddings={}/several.npz"], 2, "several.npz holds a, b; say which one by --key"),
+        (["--embeddings={}/z.npy", "--paired={}/several.npz"], 2, "a, b; give a file of one array"),
+        (["--embeddings={}/z.npy", "--labels={}/several.npz"], 2, "a, b; give a file of one array"),
+        (["--labels={}/y.npy"], 2, "--labels belongs to --embeddings"),
+        (["--key=a"], 2, "--key belongs to --embeddings"),
         (["--embeddings={}/z.npy", "--labels={}/short.npy"], 1, "short.npy"),
         (["--embeddings={}/z.npy", "--paired={}/short.npy"], 1, "not one row for each of the 8"),
         (["--embeddings={}/two.npy", "--paired={}/z.npy"], 2, "holds pairs already"),
@@ -312,6 +338,14 @@ def test_a_bad_flag_is_one_sentence_and_exit_code_2(command, flag, word):
     assert len(err.strip().splitlines()) == 1
     assert out == ""
     assert record == {}
+
+
+@pytest.mark.parametrize("out", ["z.npy", "z.npy/below"])
+def test_a_folder_that_cannot_be_is_refused_before_anything_runs(command, files, out):
+    code, _, err, record, _ = command(["crashes"], f"--out={files / out}")
+    assert (code, record) == (2, {})
+    assert f"nothing can be written to --out={files / out}: " in err
+    assert err.count("\n") == 1
 
 
 def test_two_checks_of_one_name_are_refused(command, monkeypatch):

@@ -59,7 +59,8 @@ def test_too_much_decay_leaves_nothing(x64):
 def test_a_wrong_constant_is_violated(name, function, wrong):
     check = named(checks.CHECKS, name)
     # Only at the beginning is anybody nearer to another class.
-    case = checks.Case(0.3, 100) if "NC4" in name else COLLAPSED if check in NETWORK else None
+    early = check.cases["quick"].get("c = 0.3, 100 steps")
+    case = early if "NC4" in name else COLLAPSED if check in NETWORK else None
     assert verdict_if(wrong, check, checks.theory, function, case).verdict == Verdict.VIOLATED
 
 
@@ -73,6 +74,10 @@ def test_embeddings_of_ones_own():
         assert verdict_on_embeddings(check, Embeddings(z)) == "needs --labels"
         assert "two classes" in verdict_on_embeddings(check, Embeddings(z, 0 * labels))
         assert "do not differ" in verdict_on_embeddings(check, Embeddings(0 * z, labels))
+        # Cut to a row of each class, nothing would vary within any of them.
+        rare = np.where(np.arange(250) == 0, 5, labels)
+        assert "only one row" in verdict_on_embeddings(check, Embeddings(z, rare))
+        assert "only one row" not in str(verdict_on_embeddings(check, Embeddings(z, rare // 2)))
 
 
 @pytest.mark.slow

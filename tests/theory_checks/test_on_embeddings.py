@@ -208,8 +208,7 @@ def test_nothing_is_violated(kind):
                 "the contrastive loss bounds the supervised one": HOLDS,
                 "latent classes: many negatives": HOLDS,
                 "linear probes": HOLDS,
-                # Few were flipped: 5 sigma are more than a coin's distance.
-                "neighbours recover flipped labels": VACUOUS,
+                "neighbours recover flipped labels": HOLDS,
             },
         ),
         (

@@ -24,12 +24,14 @@ def test_the_left_out_channel_is_what_tells_polygons_apart():
 
 
 def test_a_wrong_bound_is_violated(monkeypatch):
-    """The bound is attained by n-fold points, so half of it is wrong."""
+    """Attained by n-fold points on a line, nearly so in the plane: half of it is wrong."""
     right, check = theory.distance_bound, named(checks.CHECKS, DETERMINED)
-    fold = checks.Case(4, 1, "fold")
+    fold, plane = (check.cases["quick"][f"n={n}, D={d}, n-fold"] for n, d in ((4, 1), (2, 2)))
     assert verdict_on(check, fold).tightness > 1 - 1e-9
+    assert verdict_on(check, plane).tightness > 0.58
     monkeypatch.setattr(theory, "distance_bound", lambda *data: right(*data) / 2)
     assert verdict_on(check, fold).verdict == Verdict.VIOLATED
+    assert verdict_on(check, plane).verdict == Verdict.VIOLATED
 
 
 @pytest.mark.parametrize("name", [CHANNELS, LINE])

@@ -41,8 +41,9 @@ def match_logits(
         a\, z_1^{(k)} \cdot z_2^{(l)} + b$$
 
     for `similarity` "distance" (not squared: Oh et al.) and "inner" (unit vectors: Kirchhof et
-    al.). Distances are taken by differences without an array of k l n d numbers, and coincident
-    samples have gradient 0.
+    al.). Distances are taken by differences, of which the compiler makes no array (without `jit`
+    there is one of k l n d numbers beyond 8 dimensions, or 64 samples in all). Coincident samples
+    have gradient 0.
     """
     first, second = promote(first), promote(second)
     if similarity == "inner":
@@ -252,7 +253,8 @@ def pcme(
     with + where image i and caption j match (j = i, or what `matches` says) and - elsewhere. The
     logit enters with both signs in a softmax of two, so a and b count twice as much as in `hib`.
     Sums over the batch as in the paper, in nats, >= 0; both directions read one table, which takes
-    O(k l n^2) memory. `eps`, in squared distance, gives coincident samples a gradient of 0.
+    O(k l n^2) memory. `eps`, in squared distance, makes the distance smooth where samples coincide;
+    their gradient is 0, without it too.
 
     The paper adds 1e-5 times the divergences from the prior (`gaussian_kl`) and may add
     `alignment.uniformity` of all samples at t = 2; embeddings have unit means, in 1024 dimensions,
@@ -266,7 +268,7 @@ def pcme(
         images, captions = (jnp.where(where[None, :, None], z, 0.0) for z in (images, captions))
     k, n, d = images.shape
     squared = squared_euclidean(images.reshape(k * n, d), captions.reshape(-1, d))
-    distance = jnp.sqrt(squared.reshape(k, n, -1, n) + eps)
+    distance = safe_sqrt(squared.reshape(k, n, -1, n) + eps)
     logits = jnp.swapaxes(2 * (offset - scale * distance), 1, 2)
     same = jnp.eye(n, dtype=bool) if matches is None else matches
     table = -_log_mean_sigmoid(jnp.where(same[None, None], logits, -logits))
