@@ -146,7 +146,7 @@ def _draw_sweep(axes, summary: dict[str, Any]) -> None:
     ):
         values = np.array([arm[kind][part] for arm in arms], float)
         style.band(axes, x, values[1:], color=color, label=label)
-        axes.lines[-1].set_linestyle(line)
+        axes.lines[-1].set(linestyle=line, marker=".")  # one beta alone is no line
         if kind != "share":
             axes.plot([-0.4], values[0].mean(), ">", color=color, markersize=4)
     labels = [f"{arm['beta']:g}" for arm in arms[1:]]
