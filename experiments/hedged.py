@@ -12,8 +12,8 @@ about errors. A sweep of beta shows where the bottleneck closes. How many neighb
 So that a few thousand steps teach something, each image is told from many of its batch, and pairs
 that match have less than half of the weight (`--negatives`, `--matching`; the paper's preset takes
 one and a half). The networks are smaller than the paper's, without its 5 x 5 filters and pooling.
-Flags that are not given depend on the data: digits take minutes, and MNIST, with a convolutional
-network and ten times as many test images, the better part of an hour.
+Flags that are not given depend on the data: MNIST takes a convolutional network and ten times as
+many test images, and far longer.
 """
 
 import dataclasses

@@ -6,12 +6,11 @@ each embedding are as good on average, but a search takes the largest of many: t
 estimate wins, and those of uncertain embeddings are luckiest.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from rlkit.losses.probabilistic.matching import LogChance
+from rlkit.losses.probabilistic.matching import LogChance, log_mean_sigmoid
 from rlkit.numerics import promote, safe_sqrt
 from rlkit.typing import Scalar
 
@@ -79,9 +78,4 @@ def gaussian_match(
     logits = gaussian_match_logits(
         mean, log_variance, other_mean, other_log_variance, nodes, scale=scale, offset=offset
     )
-    count = logits.shape[0] * logits.shape[1]
-
-    def log_mean(logits):
-        return jax.nn.logsumexp(jax.nn.log_sigmoid(logits), axis=(0, 1)) - jnp.log(count)
-
-    return LogChance(log_mean(logits), log_mean(-logits))
+    return LogChance(log_mean_sigmoid(logits), log_mean_sigmoid(-logits))

@@ -132,10 +132,10 @@ def match_log_probability(
     Source: Oh et al. 2019, eqs. 2 and 3 [oh2019hedged].
     """
     logits = match_logits(first, second, scale=scale, offset=offset, similarity=similarity)
-    return LogChance(_log_mean_sigmoid(logits), _log_mean_sigmoid(-logits))
+    return LogChance(log_mean_sigmoid(logits), log_mean_sigmoid(-logits))
 
 
-def _log_mean_sigmoid(logits):
+def log_mean_sigmoid(logits):
     """Over the samples."""
     total = jax.nn.logsumexp(jax.nn.log_sigmoid(logits), axis=(0, 1))
     return total - jnp.log(logits.shape[0] * logits.shape[1])
@@ -230,7 +230,7 @@ def hib(
     if estimator == "expected_log":
         loss = jnp.mean(jax.nn.softplus(-signed), axis=(0, 1))
     else:
-        loss = -_log_mean_sigmoid(signed)
+        loss = -log_mean_sigmoid(signed)
     return present(loss + beta * promote(divergence), where)
 
 
@@ -271,7 +271,7 @@ def pcme(
     distance = safe_sqrt(squared.reshape(k, n, -1, n) + eps)
     logits = jnp.swapaxes(2 * (offset - scale * distance), 1, 2)
     same = jnp.eye(n, dtype=bool) if matches is None else matches
-    table = -_log_mean_sigmoid(jnp.where(same[None, None], logits, -logits))
+    table = -log_mean_sigmoid(jnp.where(same[None, None], logits, -logits))
     if where is not None:
         table = jnp.where(where[:, None] & where[None, :], table, 0.0)
     return jnp.sum(table, axis=1) + jnp.sum(table, axis=0)
