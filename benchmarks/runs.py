@@ -45,7 +45,7 @@ class Config:
     """The benchmark's flags."""
 
     steps: int = flag(500, "updates in each timed run", at_least=2)
-    repeats: int = flag(5, "timed runs of each kind", at_least=1)
+    repeats: int = flag(9, "timed runs of each kind", at_least=1)
     pairs: int = flag(256, "positive pairs, all of them in each step", at_least=2, at_most=1437)
     seeds: int = flag(8, "runs side by side in one program", at_least=2)
     json: str | None = flag(None, "file that the numbers are also written to")
@@ -150,9 +150,8 @@ class Ours:
     def weights(self, seed: int) -> list[np.ndarray]:
         """The first layer's to the last one's at the start, each [out in]."""
         params = self.one(seed).params["params"]
-        if "w" in params:
-            return [np.array(params["w"])]
-        return [np.array(params[layer]["kernel"].T) for layer in sorted(params)]
+        layers = [params] if "w" in params else [params[name] for name in sorted(params)]
+        return [np.array(layer["w"]) for layer in layers]
 
     def curves(self, points: Sequence[int]) -> np.ndarray:
         """The losses [seeds, points], all seeds in one program."""

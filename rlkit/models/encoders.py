@@ -8,6 +8,7 @@ size. Layers have no biases, so f(0) = 0 and the networks are positively homogen
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -33,7 +34,11 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them, on flattened inputs."""
+    """Dense layers with ReLU between them, on flattened inputs.
+
+    Inside, examples are columns. Each product of a step then has a form that XLA is fast at on a
+    CPU; with examples as rows the gradients of the weights have not.
+    """
 
     dim: int
     widths: Sequence[int] = (64, 64)
@@ -42,10 +47,29 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *input"]) -> Float[Array, "n d"]:
         """Embeddings of the inputs x."""
-        x = x.reshape(x.shape[0], -1)
+        h = x.reshape(x.shape[0], -1).T
         for width in self.widths:
-            x = nn.relu(nn.Dense(width, use_bias=False, kernel_init=_LECUN)(x))
-        return nn.Dense(self.dim, use_bias=False, kernel_init=_scaled(self.output_scale))(x)
+            h = nn.relu(Dense(width)(h))
+        z = Dense(self.dim, init=_scaled(self.output_scale))(h)
+        # Without the barrier the compiler merges the transposition into the product, and thus into
+        # those of its gradient, and the slow form is back.
+        return jax.lax.optimization_barrier(z).T
+
+
+class Dense(nn.Module):
+    """W h for the columns of h, with W [d m] (`params["w"]`)."""
+
+    dim: int
+    init: nn.initializers.Initializer = _LECUN
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "m n"]) -> Float[Array, "d n"]:
+        """The columns of h, mapped."""
+
+        def w(key):
+            return self.init(key, (h.shape[0], self.dim), h.dtype).T  # initializers speak of [m d]
+
+        return self.param("w", w) @ h
 
 
 class Conv(nn.Module):

@@ -112,6 +112,8 @@ def test_flags_that_cannot_be_used(flag, code, words, capsys):
 # --- operations ---
 
 
+# PyTorch warns so, once, of what geoopt does with sparse gradients.
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 @pytest.mark.parametrize(
     ("what", "manifold"),
     [("distance", "ball"), ("distance", "lorentz"), ("adam", "ball"), ("sparse_adam", "ball")],

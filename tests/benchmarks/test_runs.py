@@ -94,7 +94,7 @@ def test_flags_that_cannot_be_used(flag, words, capsys):
 def test_help_names_every_flag(capsys):
     assert runs.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("steps=500", "repeats=5", "pairs=256", "seeds=8", "json="):
+    for name in ("steps=500", "repeats=9", "pairs=256", "seeds=8", "json="):
         assert f"--{name}" in text
 
 

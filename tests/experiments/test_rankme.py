@@ -189,7 +189,7 @@ def test_the_measures_are_those_of_the_embeddings():
         assert large[name] == pytest.approx(small[name], rel=1e-3), name
     h = np.asarray(features, float)
     first, second = (
-        np.asarray(params["projector"]["params"][f"Dense_{i}"]["kernel"], float) for i in (0, 1)
+        np.asarray(params["projector"]["params"][f"Dense_{i}"]["w"], float).T for i in (0, 1)
     )
     z = np.maximum(h @ first, 0) @ second
     for name, rows in (("rankme", z), ("rankme_features", h)):

@@ -19,7 +19,7 @@ def test_embeddings_are_those_of_the_formula(encoder):
     params, tokens, found = encoder
     of = jax.tree.map(lambda x: np.asarray(x, float), params["params"])
     w = of["Dense_0"]["kernel"]
-    first, last = (of["MLP_0"][f"Dense_{i}"]["kernel"] for i in (0, 1))
+    first, last = (of["MLP_0"][f"Dense_{i}"]["w"].T for i in (0, 1))
     for row, z in zip(tokens, found, strict=True):
         terms = [
             np.maximum((of["words"][token] + of["positions"][i]) @ w, 0)
