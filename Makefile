@@ -5,7 +5,7 @@ WORKERS ?= 2
 # What one process of the tests has compiled of this package, the others need not.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-fast test-slow lint format figures lock clean
+.PHONY: demo test test-fast test-slow lint format figures benchmarks lock clean
 .DEFAULT_GOAL := demo
 
 # The environment: the locked versions, then this package itself, editable.
@@ -41,6 +41,13 @@ format: .venv/ready
 figures: .venv/ready ## the figures of README, from scratch
 	$(BIN)/python -m experiments.stepwise --quiet --overwrite --name=readme
 	cp runs/stepwise/readme/figure.png docs/stepwise.png
+
+benchmarks: .venv/ready ## benchmarks/README.md anew, beside what is installed of the extra `bench`
+	mkdir -p runs/benchmarks
+	for name in runs losses metrics manifolds poincare probabilistic; do \
+		$(BIN)/python -m benchmarks.$$name --json=runs/benchmarks/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.page --records=runs/benchmarks > runs/benchmarks/page.md
+	cp runs/benchmarks/page.md benchmarks/README.md
 
 lock: ## newest versions that pyproject.toml allows, for Python 3.11
 	rm -rf .venv-lock

@@ -39,7 +39,7 @@ def run(
         return error.exit_code
     print(text)
     if config.json is not None:
-        write_json(Path(config.json), record)
+        write_json(Path(config.json), {"benchmark": name} | record)
     return 0
 
 
@@ -55,6 +55,16 @@ def machine(peers: Sequence[str]) -> dict[str, Any]:
         "peers": {peer: version for peer, version in versions.items() if version},
         "load": os.getloadavg()[0],
     }
+
+
+def sentence(machine: dict[str, Any]) -> str:
+    """What `machine` found, in a line."""
+    versions = {"jax": machine["packages"]["jax"]} | machine["peers"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']:.1f} at the start; "
+        f"Python {machine['python']}, "
+        + ", ".join(f"{library} {version}" for library, version in versions.items())
+    )
 
 
 def _version(peer: str) -> str | None:

@@ -256,6 +256,7 @@ def _against_peers(
     goals = {side: goal for side in times if (goal := benchmark.goal(case, side)) is not None}
     fastest = min(times, key=times.get, default=None)
     return {
+        "title": case.title,
         "sides": reports,
         "fastest_peer": fastest,
         "fastest_peer_over_ours": times.get(fastest),
@@ -271,12 +272,7 @@ def report(benchmark: Benchmark, record: dict[str, Any]) -> str:
         for case in benchmark.cases:
             if case.name in record["cases"]:
                 console.print(_table(case, record["cases"][case.name]))
-        where = record["machine"]
-        versions = ", ".join(f"{peer} {version}" for peer, version in where["peers"].items())
-        console.print(
-            f"{where['cpu']}, {where['cores']} cores, load {where['load']:.1f} at the start; "
-            f"Python {where['python']}, {versions}{benchmark.remark}"
-        )
+        console.print(_command.sentence(record["machine"]) + benchmark.remark)
         absent = {
             side
             for numbers in record["cases"].values()

@@ -180,12 +180,7 @@ def report(config: Config, record: dict[str, Any]) -> str:
         for name, of in record["sides"].items():
             if "failed" in of:
                 console.print(f"{name}: {of['failed']}", soft_wrap=True)
-        where = record["machine"]
-        versions = ", ".join(f"{peer} {version}" for peer, version in where["peers"].items())
-        console.print(
-            f"{where['cpu']}, {where['cores']} cores, load {where['load']:.1f} at the start; "
-            f"Python {where['python']}, {versions}"
-        )
+        console.print(_command.sentence(record["machine"]))
     return captured.get()
 
 

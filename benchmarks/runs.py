@@ -330,12 +330,7 @@ def report(record: dict[str, Any]) -> str:
                 f"over {COMPARED_STEPS} steps (allowed: {TOLERANCE:g})\n"
                 f"PyTorch's threads: {numbers['torch_threads']} ({threads})\n"
             )
-        where = record["machine"]
-        console.print(
-            f"{where['cpu']}, {where['cores']} cores, load {where['load']:.1f} at the start; "
-            f"Python {where['python']}, jax {where['packages']['jax']} on "
-            f"{', '.join(where['devices'])}, torch {where['peers']['torch']}"
-        )
+        console.print(_command.sentence(record["machine"]))
     return captured.get()
 
 
