@@ -75,17 +75,25 @@ def _heads(*heads: str) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value >= 1 else f"**{value:.2f}**"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def _to_ours(value: float) -> str:
+    return _ratio(value) if value >= 1 else f"**{_ratio(value)}**"
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _of_cases(record: dict[str, Any]) -> Iterator[str]:
     yield _heads("", "rlkit, ms", "time of others / rlkit", "peak memory of others / rlkit")
-    for case in record["cases"].values():
+    for name, case in record["cases"].items():
         sides = {name: side for name, side in case["sides"].items() if "times" in side}
         (first, ours), *others = sides.items()
-        cell = f"{1e3 * statistics.median(ours['times']):.3g}"
+        cell = _three_digits(1e3 * statistics.median(ours["times"]))
         yield _row(
-            case["title"],
+            f"`{name}`: {case['title']}",
             cell if first == OURS else f"{cell} ({first.removeprefix(OURS).strip()})",
             _named("time_over_ours", others),
             _named("memory_over_ours", others),
@@ -93,7 +101,11 @@ def _of_cases(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _named(what: str, sides: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    return ", ".join(f"{name} {_ratio(side[what])}" for name, side in sides if what in side)
+    return ", ".join(
+        f"{name} {(_ratio if name.startswith(OURS) else _to_ours)(side[what])}"
+        for name, side in sides
+        if what in side
+    )
 
 
 def _of_runs(record: dict[str, Any]) -> Iterator[str]:
@@ -101,8 +113,8 @@ def _of_runs(record: dict[str, Any]) -> Iterator[str]:
     yield _heads("", "rlkit, one seed, ms a step", *ratios)
     for name, study in record["studies"].items():
         step = statistics.median(study["times"]["rlkit, one seed"]) / record["config"]["steps"]
-        medians = (_ratio(statistics.median(study["ratios"][ratio])) for ratio in ratios)
-        yield _row(name, f"{1e3 * step:.3g}", *medians)
+        medians = (_to_ours(statistics.median(study["ratios"][ratio])) for ratio in ratios)
+        yield _row(name, _three_digits(1e3 * step), *medians)
 
 
 def _of_hierarchy(record: dict[str, Any]) -> Iterator[str]:
@@ -112,7 +124,9 @@ def _of_hierarchy(record: dict[str, Any]) -> Iterator[str]:
     speeds = {name: statistics.median(side["epochs_per_second"]) for name, side in sides.items()}
     for name, side in sides.items():
         reached = f"{side['reached']:.1f}" if "reached" in side else "not reached"
-        yield _row(name, f"{speeds[name]:.3g}", _ratio(speeds[OURS] / speeds[name]), reached)
+        yield _row(
+            name, _three_digits(speeds[name]), _to_ours(speeds[OURS] / speeds[name]), reached
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Model:
         """Weights for images like x [n h w 1], and the scale and offset of a match."""
         first, second = jax.random.split(key)
         params = self.encoder.init(first, x)
-        features = jax.nn.relu(self.encoder.apply(params, x))
+        features = encoders.relu(self.encoder.apply(params, x))
         return {
             "encoder": params,
             "head": self.head.init(second, features),
@@ -49,7 +49,7 @@ class Model:
 
     def embed(self, params, x):
         """Means and logarithms of variances, each [n c d], of the images x."""
-        features = jax.nn.relu(self.encoder.apply(params["encoder"], x))
+        features = encoders.relu(self.encoder.apply(params["encoder"], x))
         return self.head.apply(params["head"], features)
 
 

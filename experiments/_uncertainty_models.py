@@ -74,7 +74,7 @@ class Models:
 
     def features(self, params, x):
         """[n width]."""
-        return jax.nn.relu(self.trunk.apply(params["trunk"], x))
+        return encoders.relu(self.trunk.apply(params["trunk"], x))
 
     def embed(self, params, x):
         """Points [n d]."""

@@ -83,12 +83,12 @@ class Model:
         """Weights of both, for images like x."""
         first, second = jax.random.split(key)
         params = self.encoder.init(first, x)
-        features = jax.nn.relu(self.encoder.apply(params, x))
+        features = encoders.relu(self.encoder.apply(params, x))
         return {"encoder": params, "projector": self.projector.init(second, features)}
 
     def features(self, params, x):
         """The representation [n f] of the images x."""
-        return jax.nn.relu(self.encoder.apply(params["encoder"], x))
+        return encoders.relu(self.encoder.apply(params["encoder"], x))
 
     def embed(self, params, features):
         """The embeddings [n d] that the loss sees."""

@@ -19,6 +19,17 @@ def _scaled(scale: float):
     return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
 
 
+@jax.custom_jvp
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(x, 0), of derivative 0 at 0."""
+    return jnp.maximum(x, 0)
+
+
+# From the output, which the next layer's gradient needs anyway. As a product and not a selection,
+# since a CPU selects by masked loads, three times as slow.
+relu.defjvps(lambda g, y, x: g * jnp.sign(y))
+
+
 class Linear(nn.Module):
     """f(x) = W x, with W [d m] as in the theory (`params["w"]`)."""
 
@@ -49,7 +60,7 @@ class MLP(nn.Module):
         """Embeddings of the inputs x."""
         h = x.reshape(x.shape[0], -1).T
         for width in self.widths:
-            h = nn.relu(Dense(width)(h))
+            h = relu(Dense(width)(h))
         z = Dense(self.dim, init=_scaled(self.output_scale))(h)
         # Without the barrier the compiler merges the transposition into the product, and thus into
         # those of its gradient, and the slow form is back.
@@ -83,7 +94,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
         """Embeddings of the images x."""
         for count in self.channels:
-            x = nn.relu(PatchConv(count)(x))
+            x = relu(PatchConv(count)(x))
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.dim, use_bias=False, kernel_init=_scaled(self.output_scale))(x)
 

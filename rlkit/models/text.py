@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rlkit.models.encoders import MLP
+from rlkit.models.encoders import MLP, relu
 
 _LECUN = nn.initializers.lecun_normal()
 
@@ -33,7 +33,7 @@ class TokenBag(nn.Module):
         words, positions = (self.param(name, normal, (rows, self.width)) for name, rows in tables)
         # As a product: under `vmap` a lookup's derivative is a scatter, slow on CPU.
         x = jax.nn.one_hot(tokens, self.vocabulary, dtype=words.dtype) @ words + positions[None]
-        x = nn.relu(nn.Dense(self.width, use_bias=False, kernel_init=_LECUN)(x))
+        x = relu(nn.Dense(self.width, use_bias=False, kernel_init=_LECUN)(x))
         there = (tokens != 0)[..., None].astype(x.dtype)
         mean = jnp.sum(there * x, axis=1) / jnp.maximum(jnp.sum(there, axis=1), 1)
         return MLP(self.dim, widths=(2 * self.width,))(mean)

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import losses, page, runs
 from benchmarks._losses_cases import Case
 
-MILLISECONDS = {"rlkit": 2.0, "rlkit in blocks": 3.0, "torch": 5.0, "lightly": 1.0}
+MILLISECONDS = {"rlkit": 2.0, "rlkit in blocks": 1.5, "torch": 5000.0, "lightly": 1.0}
 
 
 class Side:
@@ -39,14 +39,14 @@ def test_ratios_and_machine_of_each_case(of_losses, capsys):
     capsys.readouterr()
     assert page.main([f"--records={of_losses.parent}"]) == 0
     out = capsys.readouterr().out
-    small, large = [line for line in out.splitlines() if line.startswith("| NT-Xent")]
+    small, large = [line for line in out.splitlines() if line.startswith("| `nt_xent")]
     cells = [cell.strip() for cell in small.strip("|").split("|")]
     assert cells[1:] == [
         "2",
-        "rlkit in blocks 1.50, torch 2.50, lightly **0.50**",
-        "rlkit in blocks 1.50, torch 2.50, lightly **0.50**",
+        "rlkit in blocks 0.75, torch 2,500, lightly **0.50**",
+        "rlkit in blocks 0.75, torch 2,500, lightly **0.50**",
     ]
-    assert [cell.strip() for cell in large.strip("|").split("|")][1:] == ["3 (in blocks)", "", ""]
+    assert [cell.strip() for cell in large.strip("|").split("|")][1:] == ["1.5 (in blocks)", "", ""]
     machine = json.loads(of_losses.read_text())["machine"]
     assert f"{machine['cpu']}, {machine['cores']} cores" in out
     assert "## `python -m benchmarks.losses --peers=torch,jax,lightly`\n" in out

@@ -42,6 +42,18 @@ def test_networks_map_zero_to_zero(model):
     np.testing.assert_array_equal(net.apply(params, x), 0)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_relu_and_its_derivative_at_the_edges(dtype):
+    x = jnp.array([-jnp.inf, -2.0, -0.0, 0.0, 3.0, jnp.inf, jnp.nan], dtype)
+    values, slopes = jax.jvp(encoders.relu, (x,), (jnp.full_like(x, 7.0),))
+    assert values.dtype == slopes.dtype == dtype
+    expected = {"values": [0, 0, 0, 0, 3, np.inf, np.nan], "slopes": [0, 0, 0, 0, 7, 7, np.nan]}
+    np.testing.assert_array_equal(values.astype(jnp.float32), expected["values"])
+    np.testing.assert_array_equal(slopes.astype(jnp.float32), expected["slopes"])
+    gradient = jax.grad(lambda x: encoders.relu(x).sum())(x)
+    np.testing.assert_array_equal(gradient.astype(jnp.float32), np.array(expected["slopes"]) / 7)
+
+
 def test_linear_follows_the_precision_of_its_input(x64):
     net = encoders.Linear(2)
     params = net.init(jax.random.key(0), jnp.ones((1, 5), jnp.float64))
