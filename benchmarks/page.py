@@ -24,10 +24,10 @@ HEAD = """\
 
 rlkit and other libraries, side by side: the same computation, its values compared first, the sides
 in turns. A ratio is the other's time over rlkit's, the median over turns: above 1 rlkit is faster,
-and **bold** is what rlkit is slower than. Times are without compilation. torch, jax and numpy are the
-formulas as one writes them there, those with -gram at their fastest. `python -m benchmarks` lists the
-commands, and each says with `--help` how it measures; what it prints has the spread of the times,
-too. The line under a table says where it was measured.
+and **bold** is what rlkit is slower than. Times are without compilation. torch, jax and numpy are
+the formulas as one writes them there, those with -gram at their fastest. `python -m benchmarks`
+lists the commands, and each says with `--help` how it measures; what it prints has the spread of
+the times, too. The line under a table says where it was measured.
 
 This page is printed by `python -m benchmarks.page`, from the files that the commands write with
 `--json`.
