@@ -68,8 +68,9 @@ def fit(
         state: a single run or, with a leading axis of seeds on every leaf, several: then
             `update`, `batches` and `probe` are mapped over them in the same program. Where the
             CPU has several devices (`rlkit.train.mesh.use_cores`), they share the seeds' updates,
-            unless these call LAPACK, there is a stream, or a `constrain`. The state is copied
-            first and stays the caller's. It may have steps behind it: they count.
+            unless these call LAPACK (then one seed comes after the other, as in probes), there is
+            a stream, or a `constrain`. The state is copied first and stays the caller's. It may
+            have steps behind it: they count.
         batches: a pure function `batches(key) -> batch` that is sampled inside the compiled loop,
             with a fresh key for each step; or a stream of batches, for data larger than memory,
             which all seeds share. With checkpoints, its iterator needs `get_state` and
@@ -110,7 +111,9 @@ def fit(
     home = state.step.sharding
     # With a stream each step is a call of its own, which several devices make dearer, not faster.
     mesh = meshes.over_seeds(state) if stream is None and constrain is None else None
-    if mesh is not None and _calls_out(update, sample, state):
+    one_by_one = state.seeds is not None and _on_processor(state)
+    serial = one_by_one and stream is None and _calls_out(update, sample, state)
+    if serial:
         mesh = None
     if mesh is not None:
         state = jax.device_put(state, NamedSharding(mesh, _SEEDS))
@@ -136,7 +139,7 @@ def fit(
         seen = scalars
         if step in probe_at:
             whole = state if mesh is None else jax.device_put(state, home)  # a probe may call out
-            found = {} if probe is None else _probe(probe, whole, None)
+            found = {} if probe is None else _probe(probe, whole, None, one_by_one)
             seen = jax.device_get(scalars) | jax.device_get(found)
             if writer is not None:
                 writer.write(step, seen)
@@ -151,7 +154,7 @@ def fit(
             look(0, {})
         for point in _points_of_interest(done, steps, probe_at, checkpoints, progress):
             if stream is None:
-                state, scalars = _advance(update, sample, state, point, constrain, mesh)
+                state, scalars = _advance(update, sample, state, point, constrain, mesh, serial)
             else:
                 state, scalars = _consume(update, stream, state, scalars, point - done, constrain)
             _check_finite(state, scalars, checkpoints, mesh)
@@ -198,9 +201,19 @@ def _step(update: Update, constrain: Callable | None, state: State, batch: PyTre
     return dataclasses.replace(new, step=state.step + 1), scalars
 
 
-def _over_seeds(function: Callable, state: State, shared: int = 0) -> Callable:
+def _over_seeds(
+    function: Callable, state: State, shared: int = 0, one_by_one: bool = False
+) -> Callable:
     """`function(state, *shared)`, mapped over the seeds where the state has them."""
-    return function if state.seeds is None else jax.vmap(function, (0,) + (None,) * shared)
+    if state.seeds is None:
+        return function
+    if one_by_one:
+        return lambda state, *rest: jax.lax.map(lambda one: function(one, *rest), state)
+    return jax.vmap(function, (0,) + (None,) * shared)
+
+
+def _on_processor(state: State) -> bool:
+    return next(iter(state.step.devices())).platform == "cpu"
 
 
 _SEEDS, _ALL = PartitionSpec("seeds"), PartitionSpec()
@@ -212,11 +225,13 @@ def _sampled_step(update, sample, state):
 
 
 def _calls_out(update, sample, state) -> bool:
-    """Whether a step calls LAPACK, an FFT or Python, and thus must not run on several devices.
+    """Whether a step calls LAPACK, an FFT or Python.
 
-    Such a call waits, in a thread of XLA's only pool, for other threads of it to do the work. When
-    as many devices are at one as the pool has threads, none is left, and the run stands still, as
-    with jaxlib 0.10 under the SVDs of several seeds on each of two devices and two cores.
+    Several matrices in one call of LAPACK, as `vmap` makes them, wait in a thread of XLA's only
+    pool for other threads of it to do the work. When as many such calls are at one as the pool has
+    threads, none is left, and the run stands still: with jaxlib 0.10 and two cores, under the SVDs
+    of several seeds on each of two devices, or under a QR and an SVD of several seeds on one. On a
+    processor such a step goes through the seeds one by one, and on one device, and so do probes.
     """
     text = _sampled_step.lower(update, sample, state).as_text()
     return "custom_call" in text or "stablehlo.fft" in text
@@ -235,8 +250,8 @@ def _on_each_device(function: Callable, mesh: Mesh | None, shared: int) -> Calla
 
 # The jits stand at module level so that runs that share an update share its compiled loop; with
 # it they keep that update function, though not the arrays bound to it by `Partial`.
-@partial(jax.jit, static_argnames=("constrain", "mesh"), donate_argnames="state")
-def _advance(update, sample, state, stop, constrain, mesh):
+@partial(jax.jit, static_argnames=("constrain", "mesh", "serial"), donate_argnames="state")
+def _advance(update, sample, state, stop, constrain, mesh, serial=False):
     """Updates until step `stop`, or until a scalar is no longer finite."""
 
     def advance(state, update, sample, stop):
@@ -244,7 +259,7 @@ def _advance(update, sample, state, stop, constrain, mesh):
             batch = sample(jax.random.fold_in(state.key, state.step))
             return _step(update, constrain, state, batch)
 
-        one = _over_seeds(one, state)
+        one = _over_seeds(one, state, one_by_one=serial)
 
         def proceed(carry):
             state, scalars = carry
@@ -290,10 +305,10 @@ def _finite(scalars: dict):
     return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(scalars)], bool).all()
 
 
-@partial(jax.jit, static_argnames="mesh")
-def _probe(probe, state, mesh):
+@partial(jax.jit, static_argnames=("mesh", "one_by_one"))
+def _probe(probe, state, mesh, one_by_one=False):
     def look(state, probe):
-        return _over_seeds(probe, state)(state)
+        return _over_seeds(probe, state, one_by_one=one_by_one)(state)
 
     return _on_each_device(look, mesh, shared=1)(state, probe)
 

@@ -312,6 +312,40 @@ def test_the_probe_looks_from_one_device(tmp_path):
     np.testing.assert_allclose(Records(tmp_path).scalar("least"), np.zeros((3, 4)), atol=1e-5)
 
 
+def test_lapack_gets_the_matrices_of_several_seeds_one_by_one(tmp_path, one_device):
+    """Two calls with several matrices each wait for one another, on two cores, and stand still."""
+
+    def decompose(w):
+        matrix = jnp.outer(w, w) + jnp.eye(len(w))
+        return jnp.linalg.qr(matrix)[1][0, 0] + jnp.linalg.svd(matrix, compute_uv=False)[0]
+
+    def update(state, batch):
+        new, scalars = UPDATE(state, batch)
+        return new, scalars | {"extra": decompose(state.params["w"])}
+
+    def look(state):
+        seen_as.add(type(state.params["w"]).__name__)
+        return {"seen": decompose(state.params["w"])}
+
+    seen_as = set()
+    start = for_seeds(init, 4)
+    writer = Writer(tmp_path, seeds=4)
+    fit(update, start, sample, steps=3, probe=look, probe_at=(0, 3), writer=writer)
+    assert seen_as
+    assert "BatchTracer" not in seen_as
+    expected = jax.vmap(lambda state: decompose(state.params["w"]))(start)
+    np.testing.assert_allclose(Records(tmp_path).scalar("seen")[0], expected, rtol=1e-5)
+    update, sampler, look = map(loop._as_partial, (update, sample, look))
+    programs = (
+        loop._advance.lower(update, sampler, start, 3, constrain=None, mesh=None, serial=True),
+        loop._probe.lower(look, start, None, one_by_one=True),
+    )
+    for program in programs:
+        calls = [line for line in program.as_text().splitlines() if "lapack_" in line]
+        assert len(calls) >= 2
+        assert not any("tensor<4x" in call for call in calls)
+
+
 def test_a_checkpoint_of_seeds_over_devices_goes_on_with_one(tmp_path, one_device):
     def go(steps):
         checkpoints = Checkpoints(tmp_path, every=10)
