@@ -17,15 +17,16 @@ from rlkit.train.records import write_json
 def run(
     name: str,
     config_class: type,
-    measured: Callable[[Any], tuple[dict[str, Any], str]],
+    measured: Callable[[Any], tuple[dict[str, Any] | None, str]],
     *,
     doc: str,
     argv: Sequence[str] | None,
 ) -> int:
     """Parses the flags, measures, prints the report and writes --json; returns the exit code.
 
-    `measured(config)` returns the record and its tables. 0: measured; 1: two sides do not agree, or
-    the data cannot be used; 2: the flags cannot be used, or a library is not there.
+    `measured(config)` returns the record, None where there is none to write, and its tables.
+    0: measured; 1: two sides do not agree, or the data cannot be used; 2: the flags cannot be used,
+    or a library is not there.
     """
     usage = f"{doc.strip()}\n\npython -m benchmarks.{name} [--flag=value ...]"
     try:
@@ -38,7 +39,7 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(text)
-    if config.json is not None:
+    if record is not None and config.json is not None:
         write_json(Path(config.json), {"benchmark": name} | record)
     return 0
 

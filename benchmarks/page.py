@@ -9,7 +9,6 @@ Example:
 import dataclasses
 import json
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from benchmarks import _command
 from benchmarks._side_by_side import OURS
 from rlkit.errors import DataError, UsageError
-from rlkit.train.flags import HelpRequested, flag, parse
+from rlkit.train.flags import flag
 
 HEAD = """\
 # Benchmarks
@@ -142,18 +141,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 1 for a file that is no record, 2 for the flags."""
-    usage = f"{__doc__.strip()}\n\npython -m benchmarks.page [--records=FOLDER]"
-    try:
-        (config,) = parse(sys.argv[1:] if argv is None else argv, Config, usage=usage)
-        text = page([_read(path) for path in sorted(Path(config.records).glob("*.json"))])
-    except HelpRequested as text:
-        print(text)
-        return 0
-    except (UsageError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(text, end="")
-    return 0
+
+    def measured(config: Config):
+        records = [_read(path) for path in sorted(Path(config.records).glob("*.json"))]
+        return None, page(records).rstrip()
+
+    return _command.run("page", Config, measured, doc=__doc__, argv=argv)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 # From the output, which the next layer's gradient needs anyway. As a product and not a selection,
-# since a CPU selects by masked loads, three times as slow.
+# since a CPU selects by masked loads, which are slow.
 relu.defjvps(lambda g, y, x: g * jnp.sign(y))
 
 

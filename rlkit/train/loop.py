@@ -112,8 +112,8 @@ def fit(
     # With a stream each step is a call of its own, which several devices make dearer, not faster.
     mesh = meshes.over_seeds(state) if stream is None and constrain is None else None
     one_by_one = state.seeds is not None and _on_processor(state)
-    serial = one_by_one and stream is None and _calls_out(update, sample, state)
-    if serial:
+    calls_out = one_by_one and stream is None and _calls_out(update, sample, state)
+    if calls_out:
         mesh = None
     if mesh is not None:
         state = jax.device_put(state, NamedSharding(mesh, _SEEDS))
@@ -154,7 +154,7 @@ def fit(
             look(0, {})
         for point in _points_of_interest(done, steps, probe_at, checkpoints, progress):
             if stream is None:
-                state, scalars = _advance(update, sample, state, point, constrain, mesh, serial)
+                state, scalars = _advance(update, sample, state, point, constrain, mesh, calls_out)
             else:
                 state, scalars = _consume(update, stream, state, scalars, point - done, constrain)
             _check_finite(state, scalars, checkpoints, mesh)
@@ -250,8 +250,8 @@ def _on_each_device(function: Callable, mesh: Mesh | None, shared: int) -> Calla
 
 # The jits stand at module level so that runs that share an update share its compiled loop; with
 # it they keep that update function, though not the arrays bound to it by `Partial`.
-@partial(jax.jit, static_argnames=("constrain", "mesh", "serial"), donate_argnames="state")
-def _advance(update, sample, state, stop, constrain, mesh, serial=False):
+@partial(jax.jit, static_argnames=("constrain", "mesh", "one_by_one"), donate_argnames="state")
+def _advance(update, sample, state, stop, constrain, mesh, one_by_one=False):
     """Updates until step `stop`, or until a scalar is no longer finite."""
 
     def advance(state, update, sample, stop):
@@ -259,7 +259,7 @@ def _advance(update, sample, state, stop, constrain, mesh, serial=False):
             batch = sample(jax.random.fold_in(state.key, state.step))
             return _step(update, constrain, state, batch)
 
-        one = _over_seeds(one, state, one_by_one=serial)
+        one = _over_seeds(one, state, one_by_one=one_by_one)
 
         def proceed(carry):
             state, scalars = carry

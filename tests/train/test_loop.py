@@ -337,7 +337,7 @@ def test_lapack_gets_the_matrices_of_several_seeds_one_by_one(tmp_path, one_devi
     np.testing.assert_allclose(Records(tmp_path).scalar("seen")[0], expected, rtol=1e-5)
     update, sampler, look = map(loop._as_partial, (update, sample, look))
     programs = (
-        loop._advance.lower(update, sampler, start, 3, constrain=None, mesh=None, serial=True),
+        loop._advance.lower(update, sampler, start, 3, constrain=None, mesh=None, one_by_one=True),
         loop._probe.lower(look, start, None, one_by_one=True),
     )
     for program in programs:
